@@ -1,0 +1,299 @@
+//! From a request's body to a record, and from a record to an answer's.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::problem::{FieldError, Kind, Problem};
+use crate::record::{Record, Stored};
+use crate::request::Request;
+
+/// Members that every answer has and no record: a caller may send back what it got.
+const READ_ONLY: [&str; 7] = [
+    "id",
+    "mac",
+    "revision",
+    "updated_at",
+    "visible_by",
+    "first_access",
+    "provisioning_url",
+];
+
+/// Reads a JSON object. An empty body is an empty object.
+///
+/// # Errors
+/// A [`Problem`] if the body is not JSON, or JSON that is no object.
+pub fn object(request: &Request) -> Result<Map<String, Value>, Problem> {
+    if request.body.is_empty() {
+        return Ok(Map::new());
+    }
+    let content_type = request.header("content-type");
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let json = essence.eq_ignore_ascii_case("application/json")
+        || essence.eq_ignore_ascii_case("application/merge-patch+json");
+    // A body without a type is taken for JSON: what else could it be.
+    if !json && !content_type.is_empty() {
+        return Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            "use Content-Type: application/json",
+        ));
+    }
+    match serde_json::from_slice(&request.body) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err(Problem::new(
+            Kind::BadJson,
+            "the body must be a JSON object",
+        )),
+        Err(error) => Err(Problem::new(
+            Kind::BadJson,
+            format!("the body is not JSON: {error}"),
+        )),
+    }
+}
+
+/// Takes the members that are for reading only; `id` must be the one in the path if it is there.
+///
+/// # Errors
+/// A [`Problem`] if the body names another resource than the path.
+pub fn without_read_only(members: &mut Map<String, Value>, id: &str) -> Result<(), Problem> {
+    for name in READ_ONLY {
+        let value = members.remove(name);
+        let names_another = matches!(name, "id" | "mac")
+            && value.is_some_and(|value| {
+                let text = value.as_str().unwrap_or_default();
+                // A MAC may be spelled in any way here too.
+                text != id
+                    && text
+                        .parse::<crate::mac::Mac>()
+                        .map(|m| m.to_string())
+                        .ok()
+                        .as_deref()
+                        != Some(id)
+            });
+        if names_another {
+            let error = FieldError::new(format!("/{name}"), "is not the one in the path");
+            return Err(Problem::invalid(vec![error]));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a value of checked types.
+///
+/// # Errors
+/// A [`Problem`] that points at the first field that is wrong, unknown or missing.
+pub fn parse<T: DeserializeOwned>(members: Map<String, Value>) -> Result<T, Problem> {
+    // From bytes and not from the value itself, so that there is one set of readers in the Worker:
+    // the one that reads R2. A second set for a path-tracking deserializer is 100 KB of wasm.
+    let bytes = Value::Object(members).to_string().into_bytes();
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let text = error.to_string();
+        let detail = text
+            .rsplit_once(" at line ")
+            .map_or(text.as_str(), |(detail, _)| detail);
+        let missing = detail
+            .strip_prefix("missing field `")
+            .and_then(|name| name.strip_suffix('`'));
+        // One line, so that the column is how many bytes were read.
+        let read = bytes.get(..error.column()).unwrap_or(&bytes);
+        let error = match missing {
+            // serde names a missing field in words; the pointer should name it too.
+            Some(name) => {
+                FieldError::new(format!("{}/{name}", pointer_at(read, false)), "is missing")
+            }
+            None => FieldError::new(pointer_at(read, true), detail),
+        };
+        Problem::invalid(vec![error])
+    })
+}
+
+/// The JSON pointer (RFC 6901) of the value or name that ends, or has just begun, where `read` ends.
+/// `read` is the beginning of valid JSON in one line. `member`: where an object ends, its last
+/// member is meant, since serde has read to the end before it says what it thinks of that.
+fn pointer_at(read: &[u8], member: bool) -> String {
+    // Each open object or array, with the name or number of the member that is being read.
+    let mut open: Vec<(bool, String, usize)> = Vec::new();
+    let path = |open: &[(bool, String, usize)]| {
+        open.iter()
+            .fold(String::new(), |mut path, (object, name, index)| {
+                path.push('/');
+                if *object {
+                    path.push_str(&name.replace('~', "~0").replace('/', "~1"));
+                } else {
+                    path.push_str(&index.to_string());
+                }
+                path
+            })
+    };
+    let mut at = String::new();
+    let mut bytes = read.iter().copied().enumerate();
+    // Whether a string that begins now is the name of a member.
+    let mut naming = false;
+    while let Some((start, byte)) = bytes.next() {
+        match byte {
+            b'{' | b'[' => {
+                at = path(&open);
+                naming = byte == b'{';
+                open.push((naming, String::new(), 0));
+            }
+            b'}' | b']' => {
+                let last = path(&open);
+                open.pop();
+                at = if member && byte == b'}' {
+                    last
+                } else {
+                    path(&open)
+                };
+            }
+            b',' => match open.last_mut() {
+                Some((true, ..)) => naming = true,
+                Some((false, _, index)) => *index += 1,
+                None => {}
+            },
+            b'"' => {
+                let mut escaped = false;
+                let end = bytes.find(|(_, byte)| {
+                    let ends = *byte == b'"' && !escaped;
+                    escaped = *byte == b'\\' && !escaped;
+                    ends
+                });
+                if naming && let Some((end, _)) = end {
+                    let name = read
+                        .get(start..=end)
+                        .and_then(|text| serde_json::from_slice(text).ok());
+                    if let Some((_, slot, _)) = open.last_mut() {
+                        *slot = name.unwrap_or_default();
+                    }
+                    naming = false;
+                }
+                at = path(&open);
+            }
+            b':' | b' ' => {}
+            _ => at = path(&open),
+        }
+    }
+    at
+}
+
+/// Applies a JSON merge patch (RFC 7396).
+pub fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) {
+    for (name, value) in patch {
+        match value {
+            Value::Null => {
+                target.remove(&name);
+            }
+            Value::Object(members) => {
+                let slot = target.entry(name).or_insert(Value::Null);
+                if !slot.is_object() {
+                    *slot = Value::Object(Map::new());
+                }
+                if let Value::Object(inner) = slot {
+                    merge(inner, members);
+                }
+            }
+            other => {
+                target.insert(name, other);
+            }
+        }
+    }
+}
+
+/// A record as the API shows it: its name, what the admin wrote without secrets, its revision.
+#[must_use]
+pub fn show<R: Record>(id: &str, stored: &Stored<R>) -> Map<String, Value> {
+    let name = if R::KIND == crate::key::Kind::Device {
+        "mac"
+    } else {
+        "id"
+    };
+    let mut shown = Map::new();
+    shown.insert(name.to_owned(), id.into());
+    // Records serialise to objects: they are structs with named fields.
+    let written = serde_json::to_vec(&stored.record).unwrap_or_default();
+    shown.extend(serde_json::from_slice::<Map<String, Value>>(&written).unwrap_or_default());
+    shown.insert("revision".to_owned(), stored.edition.into());
+    shown.insert(
+        "updated_at".to_owned(),
+        stored.updated_at.to_string().into(),
+    );
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::device::Device;
+    use serde_json::json;
+
+    fn pointer_of(value: Value) -> String {
+        let Value::Object(members) = value else {
+            unreachable!()
+        };
+        let problem = parse::<Device>(members).unwrap_err();
+        let body: Value = serde_json::from_slice(problem.respond().body()).unwrap();
+        body.pointer("/errors/0/pointer")
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    #[test]
+    fn the_pointer_names_the_field() {
+        let base = json!({"tenant": "acme", "vendor": "yealink", "model": "T46U"});
+        let with = |name: &str, value: Value| {
+            let mut body = base.clone();
+            body.as_object_mut().unwrap().insert(name.to_owned(), value);
+            body
+        };
+        assert_eq!(
+            pointer_of(json!({"vendor": "yealink", "model": "T46U"})),
+            "/tenant"
+        );
+        assert_eq!(pointer_of(with("colour", json!("red"))), "/colour");
+        assert_eq!(pointer_of(with("tenant", json!("A b"))), "/tenant");
+        assert_eq!(
+            pointer_of(with(
+                "lines",
+                json!([{"line": 1, "account": "a"}, {"line": "x"}])
+            )),
+            "/lines/1/line"
+        );
+        assert_eq!(
+            pointer_of(with("buttons", json!([{"key": 1, "type": "warp"}]))),
+            "/buttons/0/type"
+        );
+        assert_eq!(
+            pointer_of(with("settings", json!({"timezone": "Mars/Base"}))),
+            "/settings/timezone"
+        );
+        assert_eq!(
+            pointer_of(with("lines", json!([{"line": 1}]))),
+            "/lines/0/account"
+        );
+        assert_eq!(pointer_of(with("arm", json!("99d"))), "/arm");
+    }
+
+    #[test]
+    fn a_merge_patch_is_that_of_the_rfc() {
+        // The example of RFC 7396, section 3.
+        let mut target = json!({
+            "title": "Goodbye!", "author": {"givenName": "John", "familyName": "Doe"},
+            "tags": ["example", "sample"], "content": "This will be unchanged",
+        });
+        let patch = json!({
+            "title": "Hello!", "phoneNumber": "+01-123-456-7890",
+            "author": {"familyName": null}, "tags": ["example"],
+        });
+        merge(
+            target.as_object_mut().unwrap(),
+            patch.as_object().unwrap().clone(),
+        );
+        assert_eq!(
+            target,
+            json!({
+                "title": "Hello!", "author": {"givenName": "John"}, "tags": ["example"],
+                "content": "This will be unchanged", "phoneNumber": "+01-123-456-7890",
+            })
+        );
+    }
+}

@@ -1,0 +1,306 @@
+//! What can be done to a device beside changing its record: let it in, lock it out, look at its files.
+
+use std::collections::BTreeMap;
+
+use http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::problem::{Failure, Kind as ProblemKind, Problem};
+use super::save::{self, Context, not_found};
+use super::{body, parameters};
+use crate::fault::Fault;
+use crate::finish;
+use crate::key::Kind;
+use crate::keys::{Capability, Signed};
+use crate::mac::Mac;
+use crate::ports::{Level, World};
+use crate::record::Stored;
+use crate::record::device::{Access, Device, Former, Window};
+use crate::render::{self, From, Ingredients};
+use crate::request::{Request, respond};
+use crate::step3_boot_request;
+use crate::store::{self, Loaded};
+use crate::time::{Span, Timestamp};
+use crate::vendor;
+
+/// How long a rotated token goes on serving: a phone that was off over a week's holiday still finds
+/// its way.
+pub const GRACE_S: u64 = 7 * 86_400;
+
+/// How long a window stays open if the call does not say.
+const DEFAULT_WINDOW_S: u64 = 86_400;
+
+async fn load<W: World>(world: &W, mac: Mac) -> Result<Stored<Device>, Failure> {
+    let loaded: Option<Loaded<Device>> = store::load(world, &mac.to_string()).await?;
+    loaded
+        .map(|loaded| loaded.stored)
+        .filter(Stored::alive)
+        .ok_or_else(|| not_found::<Device>(&mac.to_string()).into())
+}
+
+/// Adds what opens a device's files to an answer: on create, and when an admin asks for secrets.
+///
+/// # Errors
+/// A [`Failure`] of signing.
+pub fn add_access<W: World>(
+    world: &W,
+    context: &Context,
+    mac: Mac,
+    access: Access,
+    shown: &mut Map<String, Value>,
+) -> Result<(), Failure> {
+    let signed = Signed {
+        mac,
+        generation: access.first_access,
+    };
+    let key = world.keys().sign(Capability::FirstAccess, signed)?;
+    let url = format!("{}/rps/{key}/", context.origin);
+    shown.insert("first_access".to_owned(), json!({ "key": key, "url": url }));
+    let base = render::base(world.keys(), mac, access.token, &context.origin)?;
+    shown.insert("provisioning_url".to_owned(), base.into());
+    world.log(Level::Info, "access.shown", &[("mac", &mac.to_string())]);
+    Ok(())
+}
+
+/// `POST /devices/{mac}/arm|rotate|revoke`.
+///
+/// # Errors
+/// A [`Failure`]; nothing is changed then.
+pub async fn act<W: World>(
+    world: &W,
+    context: &Context,
+    request: &Request,
+    mac: Mac,
+    action: &str,
+) -> Result<Response<Vec<u8>>, Failure> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Arm {
+        /// As in a device's record, where it opens a window on create.
+        arm: Option<Span>,
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+
+    let members = body::object(request)?;
+    let span = if action == "arm" {
+        let arm: Arm = body::parse(members)?;
+        arm.arm.map_or(DEFAULT_WINDOW_S, |span| span.seconds)
+    } else {
+        let Nothing {} = body::parse(members)?;
+        0
+    };
+    let id = mac.to_string();
+    load(world, mac).await?;
+    let now = world.now();
+    let mark = finish::begin(world, Kind::Device, &id).await?;
+    let changed = store::update::<Device, W>(world, &id, |stored| {
+        if !stored.alive() {
+            return false;
+        }
+        match action {
+            "arm" => arm(stored, now, span),
+            "rotate" => rotate(stored, now),
+            _ => revoke(stored),
+        }
+        true
+    })
+    .await?;
+    let Some(stored) = changed.filter(Stored::alive) else {
+        return Err(not_found::<Device>(&id).into());
+    };
+    save::follow_up(world, context, Kind::Device, &id, &mark).await;
+    let event = match action {
+        "arm" => "device.armed",
+        "rotate" => "device.rotated",
+        _ => "device.revoked",
+    };
+    world.log(Level::Info, event, &[("mac", &id)]);
+    let answer = Acted {
+        mac,
+        armed_until: stored.state.window.as_ref().map(|window| window.until),
+        former_until: stored.state.access.former.map(|former| former.until),
+    };
+    super::json(StatusCode::OK, &answer)
+}
+
+/// The answer of `POST /devices/{mac}/arm|rotate|revoke`: how the device can be reached now.
+#[derive(Serialize)]
+struct Acted {
+    mac: Mac,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    armed_until: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    former_until: Option<Timestamp>,
+}
+
+/// Opens a window. Whoever claimed the one before loses what it got; a phone that is in use keeps
+/// its files until the newcomer uses the new token.
+pub fn arm(stored: &mut Stored<Device>, now: Timestamp, seconds: u64) {
+    let claimed = stored
+        .state
+        .window
+        .as_ref()
+        .is_some_and(|window| window.claim.is_some());
+    if claimed {
+        revoke(stored);
+    } else if stored.state.access.used {
+        rotate(stored, now);
+    }
+    stored.state.window = Some(Window {
+        until: now.plus(seconds),
+        claim: None,
+    });
+}
+
+/// Gives out a new token. The old one serves on, files with the new URL in them, until the new one
+/// is used or its grace ends. The first-access key stays: it opens nothing but the way to the new.
+pub fn rotate(stored: &mut Stored<Device>, now: Timestamp) {
+    let access = &mut stored.state.access;
+    // Rotated again before the phone came: it may be anywhere between the oldest and the newest.
+    let from = match access.former {
+        Some(former) if !access.used && now < former.until => former.from,
+        _ => access.token,
+    };
+    access.former = Some(Former {
+        from,
+        until: now.plus(GRACE_S),
+    });
+    access.token += 1;
+    access.used = false;
+}
+
+/// Makes every token worthless at once, and closes the window.
+pub fn revoke(stored: &mut Stored<Device>) {
+    let access = &mut stored.state.access;
+    access.token += 1;
+    access.first_access += 1;
+    access.former = None;
+    access.used = false;
+    stored.state.window = None;
+    stored.state.seen = crate::record::device::Seen::default();
+}
+
+/// `GET /devices/{mac}/files`: what a phone gets, by name.
+///
+/// # Errors
+/// A [`Failure`] if there is no such device, or of the store.
+pub async fn files<W: World>(world: &W, mac: Mac) -> Result<Response<Vec<u8>>, Failure> {
+    let stored = refreshed(world, mac).await?;
+    let rules = stored.record.vendor.rules();
+    let files = stored
+        .state
+        .files
+        .as_ref()
+        .ok_or(Fault::Broken("no files"))?;
+    let answer = Files {
+        version: files.version,
+        made_at: files.made_at,
+        made_of: &files.sources.records,
+        boot: rules.boot_name(mac),
+        items: files
+            .parts
+            .iter()
+            .map(|(part, file)| ShownFile {
+                name: part.neutral_name(),
+                content_type: rules.content_type(*part),
+                length: file.length,
+                etag: &file.etag,
+            })
+            .collect(),
+    };
+    super::json(StatusCode::OK, &answer)
+}
+
+/// The answer of `GET /devices/{mac}/files`.
+#[derive(Serialize)]
+struct Files<'a> {
+    /// Rises with every change of any byte.
+    version: u64,
+    made_at: Timestamp,
+    /// The revisions of the shared records in them, by key.
+    made_of: &'a BTreeMap<String, u64>,
+    /// What the phone asks for first.
+    boot: String,
+    items: Vec<ShownFile<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShownFile<'a> {
+    name: &'static str,
+    content_type: &'static str,
+    length: u64,
+    etag: &'a str,
+}
+
+async fn refreshed<W: World>(world: &W, mac: Mac) -> Result<Stored<Device>, Failure> {
+    // Under the origin that the files have: a look must not change what the phone gets.
+    let refreshed = finish::refresh(world, mac, None).await?;
+    refreshed
+        .filter(Stored::alive)
+        .ok_or_else(|| not_found::<Device>(&mac.to_string()).into())
+}
+
+/// What stands in a preview where a secret would be.
+const MASK: &str = "********";
+
+/// `GET /devices/{mac}/files/{name}`: the file as the phone gets it, secrets masked unless the admin
+/// asks for them.
+///
+/// # Errors
+/// A [`Failure`] if there is no such device or file, or of the store.
+pub async fn preview<W: World>(
+    world: &W,
+    context: &Context,
+    request: &Request,
+    mac: Mac,
+    name: &str,
+) -> Result<Response<Vec<u8>>, Failure> {
+    let mut secrets = false;
+    for (parameter, value) in parameters(request) {
+        match (parameter.as_str(), value.as_str()) {
+            ("secrets", "1") => secrets = true,
+            ("secrets", "0") => {}
+            _ => {
+                return Err(Problem::new(
+                    ProblemKind::BadParameter,
+                    "the only parameter is secrets=0|1",
+                )
+                .into());
+            }
+        }
+    }
+    let stored = refreshed(world, mac).await?;
+    let device = &stored.record;
+    let model = vendor::model(device.vendor, &device.model)
+        .ok_or(Fault::Broken("model not in catalogue"))?;
+    let part = step3_boot_request::part(name, device.vendor, model, mac)
+        .ok_or_else(|| Problem::new(ProblemKind::NotFound, "the phone has no such file"))?;
+    let rules = device.vendor.rules();
+    let text = if secrets {
+        world.log(Level::Info, "preview.secrets", &[("mac", &mac.to_string())]);
+        let files = stored
+            .state
+            .files
+            .as_ref()
+            .ok_or(Fault::Broken("no files"))?;
+        let file = files
+            .parts
+            .get(&part)
+            .ok_or(Fault::Broken("no such part"))?;
+        render::open(world.keys(), mac, part, file)?
+    } else {
+        // Rendered with masks in the place of the secrets, so that nothing has to be found and
+        // replaced in a text: the token in URLs, and the passwords.
+        let base = format!("{}/p/{MASK}/", context.origin);
+        let made = Ingredients::gather(world, stored.clone(), From::R2).await?;
+        let mut phone = made.phone(world.keys(), mac, &base)?;
+        for line in &mut phone.lines {
+            line.password = crate::secret::Secret::opaque(MASK.to_owned());
+        }
+        rules.render(part, &phone)?.into_bytes()
+    };
+    Ok(respond(StatusCode::OK, rules.content_type(part), text))
+}

@@ -1,0 +1,620 @@
+//! What is particular to saving each kind of record: what it refers to, what it must not break.
+
+use std::collections::BTreeMap;
+
+use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
+use super::save::Context;
+use crate::fault::Fault;
+use crate::key::{self, Kind};
+use crate::mac::Mac;
+use crate::ports::{Objects, Only, World};
+use crate::record::account::{Account, MOST_DEVICES};
+use crate::record::device::{Access, Device, DeviceState, Window};
+use crate::record::pbx::{Mode, Pbx};
+use crate::record::profile::Profile;
+use crate::record::rule::Rule;
+use crate::record::tenant::Tenant;
+use crate::record::{Record, Stored};
+use crate::render::{From, Ingredients};
+use crate::step2_redirect::UrlTemplate;
+use crate::step6_config_files;
+use crate::store;
+use crate::text::{Id, WebUrl};
+use crate::time::Timestamp;
+use crate::vendor;
+
+/// A record that the admin API saves and deletes.
+#[expect(async_fn_in_trait, reason = "an isolate has one thread")]
+pub trait Managed: Record {
+    /// Everything that is wrong with the record as a whole; nothing is written.
+    async fn check<W: World>(
+        &self,
+        world: &W,
+        context: &Context,
+        id: &str,
+        has_secret: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<FieldError>, Fault>;
+
+    /// Carries the state over from the former record, alive or deleted.
+    fn settle(_next: &mut Stored<Self>, _former: Option<&Stored<Self>>, _now: Timestamp) {}
+
+    /// The last thing before the compare-and-set: takes names, makes files.
+    async fn prepare<W: World>(
+        _world: &W,
+        _context: &Context,
+        _id: &str,
+        _next: &mut Stored<Self>,
+    ) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// What still refers to the record, in words, so that it cannot be deleted.
+    async fn used_by<W: World>(
+        _world: &W,
+        _id: &str,
+        _stored: &Stored<Self>,
+    ) -> Result<Option<String>, Fault> {
+        Ok(None)
+    }
+
+    /// Takes out of a record that is being deleted what its tombstone must not keep.
+    fn retire(_next: &mut Stored<Self>) {}
+
+    /// What opens a device's files; other records open nothing.
+    fn access(_stored: &Stored<Self>) -> Option<Access> {
+        None
+    }
+}
+
+/// How many entries of a list are looked at to find one that is in use; with more it is.
+const LOOKED_AT: u32 = 200;
+
+/// Whether a record is there and of this tenant. A foreign one looks like none.
+async fn has<R: Record, W: World>(world: &W, tenant: &Id, id: &Id) -> Result<bool, Fault> {
+    let loaded = store::load::<R, W>(world, id.as_str()).await?;
+    Ok(loaded.is_some_and(|loaded| {
+        loaded.stored.alive() && loaded.stored.record.tenant() == Some(tenant)
+    }))
+}
+
+async fn check_tenant<W: World>(world: &W, tenant: &Id) -> Result<Vec<FieldError>, Fault> {
+    let there = store::load::<Tenant, W>(world, tenant.as_str()).await?;
+    Ok(if there.is_some_and(|loaded| loaded.stored.alive()) {
+        Vec::new()
+    } else {
+        vec![FieldError::new("/tenant", "there is no such tenant")]
+    })
+}
+
+/// Which addresses an admin may set: https to public host names; on a loopback host loopback and
+/// http as well, for trying things out. Cloudflare's fetch refuses IP literals in any case.
+fn check_url(url: &WebUrl, context: &Context) -> Result<(), &'static str> {
+    if context.loopback {
+        return Ok(());
+    }
+    if !url.is_https() {
+        return Err("must be an https URL");
+    }
+    let Some(name) = url.host_name() else {
+        return Err("must have a host name, not an address");
+    };
+    let private = [
+        "localhost",
+        "local",
+        "internal",
+        "intranet",
+        "lan",
+        "home",
+        "arpa",
+        "test",
+        "invalid",
+    ];
+    let last = name.rsplit('.').next().unwrap_or_default();
+    if !name.contains('.') || private.contains(&last) {
+        return Err("must have a public host name");
+    }
+    Ok(())
+}
+
+fn check_template(template: &UrlTemplate, pointer: &str, context: &Context) -> Option<FieldError> {
+    if template.as_str() == UrlTemplate::SELF {
+        return None;
+    }
+    let wrong = match template.parse() {
+        Ok(url) => check_url(&url, context).err().map(ToOwned::to_owned),
+        Err(wrong) => Some(wrong),
+    };
+    wrong.map(|wrong| FieldError::new(pointer, wrong))
+}
+
+impl Managed for Tenant {
+    async fn check<W: World>(
+        &self,
+        _: &W,
+        _: &Context,
+        _: &str,
+        _: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<FieldError>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn used_by<W: World>(
+        world: &W,
+        id: &str,
+        _: &Stored<Self>,
+    ) -> Result<Option<String>, Fault> {
+        let tenant = Id::try_from(id).map_err(|_| Fault::Broken("tenant id"))?;
+        let page = world
+            .r2()
+            .list(&key::owned_by(&tenant, None), None, LOOKED_AT)
+            .await?;
+        for entry in &page.entries {
+            // A save that did not take place may have left its name on the list.
+            let Some((kind, what)) = key::parse_owned(&entry.key) else {
+                continue;
+            };
+            let what_id = Id::try_from(what).ok();
+            let there = match (kind, &what_id) {
+                (Kind::Profile, Some(id)) => has::<Profile, W>(world, &tenant, id).await?,
+                (Kind::Pbx, Some(id)) => has::<Pbx, W>(world, &tenant, id).await?,
+                (Kind::Account, Some(id)) => has::<Account, W>(world, &tenant, id).await?,
+                (Kind::Rule, Some(id)) => has::<Rule, W>(world, &tenant, id).await?,
+                (Kind::Device, Some(id)) => has::<Device, W>(world, &tenant, id).await?,
+                (Kind::Tenant, _) | (_, None) => false,
+            };
+            if there {
+                return Ok(Some(format!("the tenant still has the {kind} {what}")));
+            }
+        }
+        Ok(page
+            .cursor
+            .map(|_| "the tenant still has records".to_owned()))
+    }
+}
+
+impl Managed for Profile {
+    async fn check<W: World>(
+        &self,
+        world: &W,
+        _: &Context,
+        _: &str,
+        _: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<FieldError>, Fault> {
+        check_tenant(world, &self.tenant).await
+    }
+}
+
+impl Managed for Rule {
+    async fn check<W: World>(
+        &self,
+        world: &W,
+        context: &Context,
+        _: &str,
+        _: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<FieldError>, Fault> {
+        let mut errors: Vec<FieldError> = check_template(&self.url, "/url", context)
+            .into_iter()
+            .collect();
+        if let Some(tenant) = &self.matches.tenant
+            && !check_tenant(world, tenant).await?.is_empty()
+        {
+            errors.push(FieldError::new("/match/tenant", "there is no such tenant"));
+        }
+        Ok(errors)
+    }
+}
+
+impl Managed for Pbx {
+    async fn check<W: World>(
+        &self,
+        world: &W,
+        context: &Context,
+        _: &str,
+        has_secret: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<FieldError>, Fault> {
+        let mut errors = check_tenant(world, &self.tenant).await?;
+        if let Err(wrong) = check_url(&self.ari_url, context) {
+            errors.push(FieldError::new("/ari_url", wrong));
+        }
+        if !has_secret("ari_password") {
+            errors.push(FieldError::new("/ari_password", "is missing"));
+        }
+        if let Some(ami) = &self.ami {
+            if let Err(wrong) = check_url(&ami.url, context) {
+                errors.push(FieldError::new("/ami/url", wrong));
+            }
+            if !has_secret("ami_password") {
+                errors.push(FieldError::new("/ami/password", "is missing"));
+            }
+        }
+        Ok(errors)
+    }
+
+    async fn used_by<W: World>(
+        world: &W,
+        id: &str,
+        stored: &Stored<Self>,
+    ) -> Result<Option<String>, Fault> {
+        let pbx = Id::try_from(id).map_err(|_| Fault::Broken("pbx id"))?;
+        let page = world.r2().list(&key::names(&pbx), None, LOOKED_AT).await?;
+        for entry in &page.entries {
+            let Some(held) = world.r2().get(&entry.key).await? else {
+                continue;
+            };
+            let username = key::last(&entry.key);
+            let holder = String::from_utf8_lossy(&held.body).into_owned();
+            if is_holder(world, &holder, &pbx, username).await? {
+                let used =
+                    format!("the account {holder} with the username {username} is at this PBX");
+                return Ok(Some(used));
+            }
+        }
+        if page.cursor.is_some() {
+            return Ok(Some("accounts are still at this PBX".to_owned()));
+        }
+        if stored.record.mode == Mode::Observe {
+            return Ok(None);
+        }
+        let gone = world.r2().list(&key::all_gone(&pbx), None, 1).await?;
+        Ok(gone.entries.first().map(|entry| {
+            let username = key::last(&entry.key);
+            format!(
+                "{username} is still to be deleted at this PBX; set its mode to observe to give that up"
+            )
+        }))
+    }
+}
+
+/// Whether an account is there and has this name at this PBX.
+async fn is_holder<W: World>(
+    world: &W,
+    account: &str,
+    pbx: &Id,
+    username: &str,
+) -> Result<bool, Fault> {
+    if account.as_bytes() == key::FREE_NAME {
+        return Ok(false);
+    }
+    let loaded = store::load::<Account, W>(world, account).await?;
+    Ok(loaded.is_some_and(|loaded| {
+        let record = &loaded.stored.record;
+        loaded.stored.alive() && record.pbx == *pbx && record.username.as_str() == username
+    }))
+}
+
+impl Managed for Account {
+    async fn check<W: World>(
+        &self,
+        world: &W,
+        _: &Context,
+        _: &str,
+        _: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<FieldError>, Fault> {
+        let mut errors = check_tenant(world, &self.tenant).await?;
+        if errors.is_empty() && !has::<Pbx, W>(world, &self.tenant, &self.pbx).await? {
+            errors.push(FieldError::new("/pbx", "the tenant has no such PBX"));
+        }
+        Ok(errors)
+    }
+
+    fn settle(next: &mut Stored<Self>, former: Option<&Stored<Self>>, _: Timestamp) {
+        if let Some(former) = former.filter(|former| former.alive()) {
+            let before = (&former.record.pbx, &former.record.username);
+            if before != (&next.record.pbx, &next.record.username) {
+                next.state
+                    .former_names
+                    .insert((before.0.clone(), before.1.clone()));
+            }
+        }
+    }
+
+    async fn prepare<W: World>(
+        world: &W,
+        _: &Context,
+        id: &str,
+        next: &mut Stored<Self>,
+    ) -> Result<(), Failure> {
+        let errors = phones_object(world, id, next).await?;
+        if !errors.is_empty() {
+            return Err(Problem::invalid(errors).into());
+        }
+        take_name(world, id, &next.record).await
+    }
+
+    async fn used_by<W: World>(
+        world: &W,
+        id: &str,
+        stored: &Stored<Self>,
+    ) -> Result<Option<String>, Fault> {
+        for mac in &stored.state.devices {
+            if has_line(world, *mac, id).await? {
+                return Ok(Some(format!("the device {mac} still has a line with it")));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What the phones that have an account cannot take of its new version: their vendors are named.
+async fn phones_object<W: World>(
+    world: &W,
+    id: &str,
+    next: &Stored<Account>,
+) -> Result<Vec<FieldError>, Fault> {
+    let account = Id::try_from(id).map_err(|_| Fault::Broken("account id"))?;
+    let mut errors = Vec::new();
+    for mac in &next.state.devices {
+        let device = store::load::<Device, W>(world, &mac.to_string()).await?;
+        let Some(device) = device.filter(|device| device.stored.alive()) else {
+            continue;
+        };
+        let made = Ingredients::gather(world, device.stored, From::R2).await?;
+        let made = made.with_account(account.clone(), next.clone());
+        let phone = made.phone(world.keys(), *mac, "")?;
+        let of_account = |pointer: &str| {
+            let mut lines = phone.lines.iter().filter(|line| *line.id == account);
+            lines.any(|line| pointer == format!("/lines/{}/account", line.index))
+        };
+        for objection in made.device.record.vendor.rules().objections(&phone) {
+            if let Some(field) = objection.account_field
+                && of_account(&objection.pointer)
+            {
+                let detail = format!("the device {mac} has it: {}", objection.detail);
+                errors.push(FieldError::new(format!("/{field}"), detail));
+            }
+        }
+    }
+    Ok(errors)
+}
+
+/// Whether a device has a line with an account.
+async fn has_line<W: World>(world: &W, mac: Mac, account: &str) -> Result<bool, Fault> {
+    let device = store::load::<Device, W>(world, &mac.to_string()).await?;
+    Ok(device.is_some_and(|device| {
+        device.stored.alive()
+            && device
+                .stored
+                .record
+                .lines
+                .iter()
+                .any(|l| l.account.as_str() == account)
+    }))
+}
+
+/// Takes a username at a PBX for an account. What an account holds that does not have this name any
+/// more, or never came to be, can be taken over.
+async fn take_name<W: World>(world: &W, id: &str, record: &Account) -> Result<(), Failure> {
+    let key = key::name(&record.pbx, &record.username);
+    for attempt in 0..8 {
+        let put = world
+            .r2()
+            .put(&key, id.as_bytes().to_vec(), BTreeMap::new(), Only::Absent)
+            .await?;
+        if put.is_some() {
+            return Ok(());
+        }
+        let Some(held) = world.r2().get(&key).await? else {
+            continue;
+        };
+        if held.body == id.as_bytes() {
+            return Ok(());
+        }
+        let holder = String::from_utf8_lossy(&held.body).into_owned();
+        let live = is_holder(world, &holder, &record.pbx, record.username.as_str()).await?;
+        if live {
+            let detail = "another account has this username at this PBX";
+            return Err(Problem::new(ProblemKind::Taken, detail)
+                .at("/username")
+                .into());
+        }
+        let only = Only::Version(&held.etag);
+        if world
+            .r2()
+            .put(&key, id.as_bytes().to_vec(), BTreeMap::new(), only)
+            .await?
+            .is_some()
+        {
+            return Ok(());
+        }
+        store::pause(world, attempt).await;
+    }
+    Err(Fault::Contended.into())
+}
+
+impl Managed for Device {
+    async fn check<W: World>(
+        &self,
+        world: &W,
+        context: &Context,
+        id: &str,
+        _: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<FieldError>, Fault> {
+        let mut errors = check_tenant(world, &self.tenant).await?;
+        let Some(model) = vendor::model(self.vendor, &self.model) else {
+            let detail = format!("is no {} model of the catalogue", self.vendor);
+            errors.push(FieldError::new("/model", detail));
+            return Ok(errors);
+        };
+        errors.extend(
+            self.url
+                .as_ref()
+                .and_then(|url| check_template(url, "/url", context)),
+        );
+        if self.lines.len() > MOST_LINES || self.buttons.len() > MOST_BUTTONS {
+            let detail = format!("may have {MOST_LINES} lines and {MOST_BUTTONS} buttons");
+            errors.push(FieldError::new("", detail));
+            return Ok(errors);
+        }
+        let objections = step6_config_files::check(self, model);
+        if !objections.is_empty() {
+            errors.extend(
+                objections
+                    .into_iter()
+                    .map(|o| FieldError::new(o.pointer, o.detail)),
+            );
+            return Ok(errors);
+        }
+        if let Some(profile) = &self.profile
+            && !has::<Profile, W>(world, &self.tenant, profile).await?
+        {
+            errors.push(FieldError::new(
+                "/profile",
+                "the tenant has no such profile",
+            ));
+        }
+        for (n, line) in self.lines.iter().enumerate() {
+            if !has::<Account, W>(world, &self.tenant, &line.account).await? {
+                errors.push(FieldError::new(
+                    format!("/lines/{n}/account"),
+                    "the tenant has no such account",
+                ));
+            }
+        }
+        if errors.is_empty() {
+            // What the vendor's files cannot carry shows only with everything put together.
+            let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
+            let draft = Stored {
+                schema: Self::SCHEMA,
+                rev: 0,
+                edition: 0,
+                updated_at: Timestamp::default(),
+                gone: None,
+                record: self.clone(),
+                sealed: BTreeMap::new(),
+                state: DeviceState::default(),
+            };
+            let made = Ingredients::gather(world, draft, From::R2).await?;
+            let phone = made.phone(world.keys(), mac, "")?;
+            let objections = self.vendor.rules().objections(&phone);
+            errors.extend(
+                objections
+                    .into_iter()
+                    .map(|o| FieldError::new(o.pointer, o.detail)),
+            );
+        }
+        Ok(errors)
+    }
+
+    fn settle(next: &mut Stored<Self>, former: Option<&Stored<Self>>, now: Timestamp) {
+        let arm = next.record.arm.take();
+        let former_lines = former.filter(|former| former.alive()).into_iter();
+        let former_lines = former_lines.flat_map(|former| &former.record.lines);
+        let kept = |account: &Id| {
+            next.record
+                .lines
+                .iter()
+                .any(|line| line.account == *account)
+        };
+        let left: Vec<Id> = former_lines
+            .map(|line| line.account.clone())
+            .filter(|account| !kept(account))
+            .collect();
+        next.state.former_accounts.extend(left);
+        if former.is_some_and(Stored::alive) {
+            // `arm` counts on create; later there is a call of its own.
+            return;
+        }
+        // A device that comes back is a new one: what the old one was given opens nothing.
+        let access = &mut next.state.access;
+        access.token += 1;
+        access.first_access += 1;
+        access.former = None;
+        access.used = false;
+        next.state.window = arm.map(|span| Window {
+            until: now.plus(span.seconds),
+            claim: None,
+        });
+    }
+
+    async fn prepare<W: World>(
+        world: &W,
+        context: &Context,
+        id: &str,
+        next: &mut Stored<Self>,
+    ) -> Result<(), Failure> {
+        let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
+        // Before the save, so that a change of the account in between finds the device; and all of
+        // them only if each has room, so that a refusal leaves no trace.
+        for dry in [true, false] {
+            for (n, line) in next.record.lines.iter().enumerate() {
+                if !add_device(world, line.account.as_str(), mac, dry).await? {
+                    let detail = format!("the account is on {MOST_DEVICES} devices already");
+                    let pointer = format!("/lines/{n}/account");
+                    let errors = vec![FieldError::new(pointer, detail)];
+                    return Err(Problem::invalid(errors).into());
+                }
+            }
+        }
+        let made = Ingredients::gather(world, next.clone(), From::R2).await?;
+        next.state.files = Some(made.files(world, mac, &context.origin)?);
+        next.state.policy = made.policy();
+        Ok(())
+    }
+
+    fn retire(next: &mut Stored<Self>) {
+        // The generations stay, so that no token of the deleted device ever opens a new one.
+        let lines = next.record.lines.iter();
+        next.state = DeviceState {
+            access: next.state.access,
+            former_accounts: lines.map(|line| line.account.clone()).collect(),
+            ..DeviceState::default()
+        };
+    }
+
+    fn access(stored: &Stored<Self>) -> Option<Access> {
+        Some(stored.state.access)
+    }
+}
+
+/// The most lines that a record may have, whatever the model: more than any phone, base or handset.
+const MOST_LINES: usize = 255;
+
+/// The most buttons that a record may have: more than a phone with six full expansion modules.
+const MOST_BUTTONS: usize = 1_000;
+
+/// Notes at an account that a device has a line with it; false if it is on too many already.
+/// `dry`: only looks.
+async fn add_device<W: World>(
+    world: &W,
+    account: &str,
+    mac: Mac,
+    dry: bool,
+) -> Result<bool, Fault> {
+    let Some(loaded) = store::load::<Account, W>(world, account).await? else {
+        return Ok(true);
+    };
+    let mut without = Vec::new();
+    if loaded.stored.state.devices.len() >= MOST_DEVICES {
+        // Some may have given up the line since they were noted.
+        for noted in &loaded.stored.state.devices {
+            if !has_line(world, *noted, account).await? {
+                without.push(*noted);
+            }
+        }
+    }
+    if dry {
+        let devices = &loaded.stored.state.devices;
+        return Ok(devices.contains(&mac) || devices.len() < MOST_DEVICES + without.len());
+    }
+    let mut full = false;
+    store::update::<Account, W>(world, account, |stored| {
+        let devices = &mut stored.state.devices;
+        full = false;
+        if devices.contains(&mac) {
+            return false;
+        }
+        devices.retain(|noted| !without.contains(noted));
+        full = devices.len() >= MOST_DEVICES;
+        !full && devices.insert(mac)
+    })
+    .await?;
+    Ok(!full)
+}
+
+/// The kind of a record, for the routes.
+#[must_use]
+pub fn kind_of(collection: &str) -> Option<Kind> {
+    Kind::ALL
+        .into_iter()
+        .find(|kind| kind.collection() == collection)
+}

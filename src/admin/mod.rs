@@ -1,0 +1,433 @@
+//! The admin API, `/api/v1`: who may call it, and which function answers which route.
+
+pub mod body;
+pub mod device;
+pub mod managed;
+pub mod problem;
+pub mod save;
+pub mod status;
+
+use http::header::{AUTHORIZATION, ETAG, HeaderValue, IF_NONE_MATCH};
+use http::{Method, Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::fault::Fault;
+use crate::key::{self, Kind};
+use crate::mac::Mac;
+use crate::ports::{Level, Limit, Objects, World};
+use crate::record::Stored;
+use crate::record::account::Account;
+use crate::record::device::Device;
+use crate::record::pbx::Pbx;
+use crate::record::profile::Profile;
+use crate::record::rule::Rule;
+use crate::record::tenant::Tenant;
+use crate::request::{Request, respond};
+use crate::serve::Place;
+use crate::store;
+use crate::text::Id;
+use managed::Managed;
+use problem::{Failure, Kind as ProblemKind, Problem};
+use save::{Change, Context, Saved, etag};
+
+/// How many records a page of a list has if the caller does not say.
+const PAGE: u32 = 50;
+
+/// The most that a page may have: each record is one read of R2, and a Worker has a budget.
+const LARGEST_PAGE: u32 = 200;
+
+/// How late KV may be with a change of a shared record, in seconds (Workers KV, "How KV works").
+const VISIBLE_WITHIN_S: u64 = 60;
+
+/// Answers a request to `/api/v1`.
+pub async fn answer<W: World>(
+    world: &W,
+    place: &Place<'_>,
+    request: &Request,
+) -> Response<Vec<u8>> {
+    let answered = match admitted(world, request).await {
+        Ok(()) => route(world, place, request).await,
+        Err(problem) => Err(problem.into()),
+    };
+    answered.unwrap_or_else(|failure| match failure {
+        Failure::Problem(problem) => problem.respond(),
+        Failure::Fault(fault) => {
+            world.log(
+                Level::Error,
+                "admin.fault",
+                &[("fault", fault.label()), ("path", &request.path)],
+            );
+            let kind = match fault {
+                Fault::Throttled | Fault::Contended => ProblemKind::TooMany,
+                Fault::Broken(_) => ProblemKind::Unavailable,
+            };
+            Problem::new(kind, "the same call can be made again in a moment").respond()
+        }
+    })
+}
+
+/// Lets a caller in that shows the admin token over a private connection.
+async fn admitted<W: World>(world: &W, request: &Request) -> Result<(), Problem> {
+    if !request.is_private() {
+        return Err(Problem::new(ProblemKind::Insecure, "use https"));
+    }
+    let header = request.header(AUTHORIZATION.as_str());
+    let token = match header.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ => "",
+    };
+    if world.keys().is_admin(token) {
+        return Ok(());
+    }
+    let source = request.source.neighbourhood();
+    if world.within(Limit::AdminFailures, &source).await {
+        world.log(Level::Warn, "admin.unauthorized", &[("source", &source)]);
+        Err(Problem::new(
+            ProblemKind::Unauthorized,
+            "send Authorization: Bearer <token>",
+        ))
+    } else {
+        Err(Problem::new(
+            ProblemKind::TooMany,
+            "too many calls without a valid token",
+        ))
+    }
+}
+
+async fn route<W: World>(
+    world: &W,
+    place: &Place<'_>,
+    request: &Request,
+) -> Result<Response<Vec<u8>>, Failure> {
+    let context = Context {
+        origin: request.origin(place.public_url),
+        loopback: request.is_loopback(),
+    };
+    let path = request.path.strip_prefix("/api/v1").unwrap_or_default();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let nowhere = || {
+        Failure::from(Problem::new(
+            ProblemKind::NotFound,
+            "there is no such route",
+        ))
+    };
+    match segments.as_slice() {
+        ["status"] => {
+            only_get(request)?;
+            status::all(world, request).await
+        }
+        [collection] => {
+            let kind = managed::kind_of(collection).ok_or_else(nowhere)?;
+            list(world, request, kind).await
+        }
+        [collection, id] => {
+            let kind = managed::kind_of(collection).ok_or_else(nowhere)?;
+            let id = canonical(kind, id)?;
+            match kind {
+                Kind::Tenant => one::<Tenant, W>(world, &context, request, &id).await,
+                Kind::Profile => one::<Profile, W>(world, &context, request, &id).await,
+                Kind::Pbx => one::<Pbx, W>(world, &context, request, &id).await,
+                Kind::Account => one::<Account, W>(world, &context, request, &id).await,
+                Kind::Device => one::<Device, W>(world, &context, request, &id).await,
+                Kind::Rule => one::<Rule, W>(world, &context, request, &id).await,
+            }
+        }
+        ["devices", mac, rest @ ..] => {
+            let mac: Mac = canonical(Kind::Device, mac)?
+                .parse()
+                .map_err(|_| nowhere())?;
+            if !matches!(rest, ["files", _]) {
+                no_parameters(request)?;
+            }
+            match rest {
+                ["status"] => {
+                    only_get(request)?;
+                    status::one(world, mac).await
+                }
+                ["files"] => {
+                    only_get(request)?;
+                    device::files(world, mac).await
+                }
+                ["files", name] => {
+                    only_get(request)?;
+                    device::preview(world, &context, request, mac, name).await
+                }
+                [action @ ("arm" | "rotate" | "revoke")] => {
+                    if request.method != Method::POST {
+                        return Err(Problem::method("POST").into());
+                    }
+                    device::act(world, &context, request, mac, action).await
+                }
+                _ => Err(nowhere()),
+            }
+        }
+        _ => Err(nowhere()),
+    }
+}
+
+/// Refuses every method but GET and HEAD, before anything is done.
+fn only_get(request: &Request) -> Result<(), Problem> {
+    match request.method {
+        Method::GET | Method::HEAD => Ok(()),
+        _ => Err(Problem::method("GET, HEAD")),
+    }
+}
+
+/// The id in a path as it stands in keys.
+fn canonical(kind: Kind, id: &str) -> Result<String, Problem> {
+    let id = percent_encoding::percent_decode_str(id)
+        .decode_utf8()
+        .map_err(|_| Problem::new(ProblemKind::NotFound, "the id in the path is not UTF-8"))?;
+    if kind == Kind::Device {
+        return id
+            .parse::<Mac>()
+            .map(|mac| mac.to_string())
+            .map_err(|error| {
+                Problem::invalid(vec![problem::FieldError::new("/mac", format!("{error}"))])
+            });
+    }
+    Id::try_from(id.as_ref())
+        .map(|id| id.to_string())
+        .map_err(|error| Problem::invalid(vec![problem::FieldError::new("/id", error)]))
+}
+
+/// A JSON answer.
+pub(crate) fn json(
+    status: StatusCode,
+    body: &impl serde::Serialize,
+) -> Result<Response<Vec<u8>>, Failure> {
+    let bytes = serde_json::to_vec(body).map_err(|_| Fault::Broken("answer to json"))?;
+    Ok(respond(status, "application/json", bytes))
+}
+
+/// `GET|PUT|PATCH|DELETE` of one record.
+async fn one<R: Managed, W: World>(
+    world: &W,
+    context: &Context,
+    request: &Request,
+    id: &str,
+) -> Result<Response<Vec<u8>>, Failure> {
+    let reads = matches!(request.method, Method::GET | Method::HEAD);
+    let secrets = if reads {
+        wants_secrets(request)?
+    } else {
+        no_parameters(request)?;
+        false
+    };
+    let change = match request.method {
+        Method::GET | Method::HEAD => {
+            let loaded = store::load::<R, W>(world, id).await?;
+            let Some(loaded) = loaded.filter(|loaded| loaded.stored.alive()) else {
+                return Err(save::not_found::<R>(id).into());
+            };
+            let tag = etag(&loaded.stored);
+            let known = request.header(IF_NONE_MATCH.as_str());
+            let mut response = if known
+                .split(',')
+                .map(str::trim)
+                .any(|k| k == "*" || k.trim_start_matches("W/") == tag)
+            {
+                let mut response =
+                    respond(StatusCode::NOT_MODIFIED, "application/json", Vec::new());
+                response.headers_mut().remove(http::header::CONTENT_LENGTH);
+                response
+            } else {
+                let mut shown = body::show(id, &loaded.stored);
+                if secrets {
+                    add_access(world, context, id, &loaded.stored, &mut shown)?;
+                }
+                json(StatusCode::OK, &shown)?
+            };
+            set_etag(&mut response, &tag)?;
+            return Ok(response);
+        }
+        Method::DELETE => {
+            save::delete::<R, W>(world, context, request, id).await?;
+            audit(world, "record.deleted", R::KIND, id);
+            let mut response = respond(StatusCode::NO_CONTENT, "application/json", Vec::new());
+            response.headers_mut().remove(http::header::CONTENT_LENGTH);
+            response.headers_mut().remove(http::header::CONTENT_TYPE);
+            return Ok(response);
+        }
+        Method::PUT => Change::Put(body::object(request)?),
+        Method::PATCH => Change::Patch(body::object(request)?),
+        _ => return Err(Problem::method("GET, HEAD, PUT, PATCH, DELETE").into()),
+    };
+    let Saved {
+        stored,
+        created,
+        followed_up,
+    } = save::save::<R, W>(world, context, request, id, change).await?;
+    audit(
+        world,
+        if created {
+            "record.created"
+        } else {
+            "record.changed"
+        },
+        R::KIND,
+        id,
+    );
+    let mut shown = body::show(id, &stored);
+    let own = matches!(R::KIND, Kind::Device | Kind::Account);
+    if !own || !followed_up {
+        // What R2 decides is there at once; what KV shows may be late, and what was cut off is
+        // finished by the next scheduled run.
+        let wait = if followed_up {
+            VISIBLE_WITHIN_S
+        } else {
+            2 * VISIBLE_WITHIN_S
+        };
+        shown.insert(
+            "visible_by".to_owned(),
+            world.now().plus(wait).to_string().into(),
+        );
+    }
+    if created {
+        add_access(world, context, id, &stored, &mut shown)?;
+    }
+    let status = if created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let mut response = json(status, &shown)?;
+    set_etag(&mut response, &etag(&stored))?;
+    Ok(response)
+}
+
+fn wants_secrets(request: &Request) -> Result<bool, Problem> {
+    let mut wants = false;
+    for (name, value) in parameters(request) {
+        match (name.as_str(), value.as_str()) {
+            ("secrets", "1") => wants = true,
+            ("secrets", "0") => {}
+            _ => {
+                return Err(Problem::new(
+                    ProblemKind::BadParameter,
+                    "the only parameter is secrets=0|1",
+                ));
+            }
+        }
+    }
+    Ok(wants)
+}
+
+/// Adds to an answer what opens a device's files.
+fn add_access<R: Managed, W: World>(
+    world: &W,
+    context: &Context,
+    id: &str,
+    stored: &Stored<R>,
+    shown: &mut Map<String, Value>,
+) -> Result<(), Failure> {
+    let Some(access) = R::access(stored) else {
+        return Ok(());
+    };
+    let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
+    device::add_access(world, context, mac, access, shown)
+}
+
+/// Refuses any parameter: one that was misspelt must not pass for none.
+fn no_parameters(request: &Request) -> Result<(), Problem> {
+    match parameters(request).first() {
+        None => Ok(()),
+        Some((name, _)) => Err(Problem::new(
+            ProblemKind::BadParameter,
+            format!("there is no parameter {name}"),
+        )),
+    }
+}
+
+/// The parameters of the query.
+pub(crate) fn parameters(request: &Request) -> Vec<(String, String)> {
+    form_urlencoded::parse(request.query.as_bytes())
+        .into_owned()
+        .collect()
+}
+
+fn set_etag(response: &mut Response<Vec<u8>>, tag: &str) -> Result<(), Failure> {
+    let value = HeaderValue::from_str(tag).map_err(|_| Fault::Broken("etag"))?;
+    response.headers_mut().insert(ETAG, value);
+    Ok(())
+}
+
+fn audit<W: World>(world: &W, event: &'static str, kind: Kind, id: &str) {
+    world.log(Level::Info, event, &[("kind", kind.word()), ("id", id)]);
+}
+
+/// A page of a collection.
+async fn list<W: World>(
+    world: &W,
+    request: &Request,
+    kind: Kind,
+) -> Result<Response<Vec<u8>>, Failure> {
+    if !matches!(request.method, Method::GET | Method::HEAD) {
+        return Err(Problem::method("GET, HEAD").into());
+    }
+    let bad = |detail: String| Problem::new(ProblemKind::BadParameter, detail);
+    let mut tenant: Option<Id> = None;
+    let mut limit = PAGE;
+    let mut after: Option<String> = None;
+    for (name, value) in parameters(request) {
+        match name.as_str() {
+            "tenant" if kind != Kind::Tenant => {
+                tenant = Some(Id::try_from(value).map_err(|wrong| bad(format!("tenant {wrong}")))?);
+            }
+            "limit" => {
+                limit = value
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=LARGEST_PAGE).contains(limit))
+                    .ok_or_else(|| bad(format!("limit must be 1 to {LARGEST_PAGE}")))?;
+            }
+            "cursor" => {
+                let id = canonical(kind, &value);
+                after = Some(id.map_err(|_| bad("cursor is none of ours".to_owned()))?);
+            }
+            _ => return Err(bad(format!("there is no parameter {name}")).into()),
+        }
+    }
+    let prefix = match &tenant {
+        Some(tenant) => key::owned_by(tenant, Some(kind)),
+        None => key::records(kind),
+    };
+    let from = after.map(|id| format!("{prefix}{id}"));
+    let page = world.r2().list(&prefix, from.as_deref(), limit).await?;
+    let mut items = Vec::new();
+    for entry in &page.entries {
+        if entry.metadata.contains_key("gone") {
+            continue;
+        }
+        let id = key::last(&entry.key);
+        let shown = match kind {
+            Kind::Tenant => item::<Tenant, W>(world, id, tenant.as_ref()).await?,
+            Kind::Profile => item::<Profile, W>(world, id, tenant.as_ref()).await?,
+            Kind::Pbx => item::<Pbx, W>(world, id, tenant.as_ref()).await?,
+            Kind::Account => item::<Account, W>(world, id, tenant.as_ref()).await?,
+            Kind::Device => item::<Device, W>(world, id, tenant.as_ref()).await?,
+            Kind::Rule => item::<Rule, W>(world, id, tenant.as_ref()).await?,
+        };
+        items.extend(shown.map(Value::Object));
+    }
+    let mut body = json!({ "items": items });
+    if let (Some(cursor), Value::Object(members)) = (page.cursor, &mut body) {
+        members.insert("cursor".to_owned(), key::last(&cursor).into());
+    }
+    json(StatusCode::OK, &body)
+}
+
+async fn item<R: Managed, W: World>(
+    world: &W,
+    id: &str,
+    tenant: Option<&Id>,
+) -> Result<Option<Map<String, Value>>, Fault> {
+    let loaded = store::load::<R, W>(world, id).await?;
+    // The list of a tenant may be older than the record.
+    let wanted = |stored: &Stored<R>| {
+        stored.alive() && tenant.is_none_or(|tenant| stored.record.tenant() == Some(tenant))
+    };
+    Ok(loaded
+        .filter(|loaded| wanted(&loaded.stored))
+        .map(|loaded| body::show(id, &loaded.stored)))
+}

@@ -1,0 +1,246 @@
+//! How the admin API says no: `application/problem+json` (RFC 9457) with a pointer to each bad field.
+
+use http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
+use serde::Serialize;
+
+use crate::fault::Fault;
+use crate::request::respond;
+
+/// The kinds of problems. Their names are stable: integrators match on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The body is no JSON, or not of the kind that the header says.
+    BadJson,
+    /// A parameter of the query is unknown or wrong.
+    BadParameter,
+    /// No token, or not the right one.
+    Unauthorized,
+    /// Plain http outside of a loopback host.
+    Insecure,
+    /// No such resource or route.
+    NotFound,
+    /// The route has no such method.
+    MethodNotAllowed,
+    /// Somebody else has it.
+    Taken,
+    /// Something else still refers to it.
+    InUse,
+    /// `If-Match` or `If-None-Match` does not hold.
+    PreconditionFailed,
+    /// The body is too long.
+    TooLarge,
+    /// The body's type is not JSON.
+    UnsupportedMediaType,
+    /// Some fields are wrong.
+    Invalid,
+    /// Too many of this, or the platform takes no more for now.
+    TooMany,
+    /// Our own fault.
+    Unavailable,
+}
+
+impl Kind {
+    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::BadJson => (
+                StatusCode::BAD_REQUEST,
+                "bad_json",
+                "The body cannot be read",
+            ),
+            Self::BadParameter => (
+                StatusCode::BAD_REQUEST,
+                "bad_parameter",
+                "A query parameter is wrong",
+            ),
+            Self::Unauthorized => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "A valid bearer token is needed",
+            ),
+            Self::Insecure => (
+                StatusCode::FORBIDDEN,
+                "insecure",
+                "The admin API needs https",
+            ),
+            Self::NotFound => (
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "There is no such resource",
+            ),
+            Self::MethodNotAllowed => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "The resource has no such method",
+            ),
+            Self::Taken => (StatusCode::CONFLICT, "taken", "It is already taken"),
+            Self::InUse => (StatusCode::CONFLICT, "in_use", "It is still in use"),
+            Self::PreconditionFailed => (
+                StatusCode::PRECONDITION_FAILED,
+                "precondition_failed",
+                "It was changed in the meantime",
+            ),
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                "The body is too long",
+            ),
+            Self::UnsupportedMediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "The body must be JSON",
+            ),
+            Self::Invalid => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid",
+                "Some fields are wrong",
+            ),
+            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too_many", "Try again later"),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "Try again later",
+            ),
+        }
+    }
+}
+
+/// One field and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// Where in the body (RFC 6901).
+    pub pointer: String,
+    /// What is wrong.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// An error at a pointer.
+    #[must_use]
+    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            pointer: pointer.into(),
+            detail: detail.into(),
+        }
+    }
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    kind: Kind,
+    detail: String,
+    errors: Vec<FieldError>,
+    allow: Option<&'static str>,
+}
+
+impl Problem {
+    /// A problem with a sentence about this occurrence of it.
+    #[must_use]
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            errors: Vec::new(),
+            allow: None,
+        }
+    }
+
+    /// Wrong fields, at least one.
+    #[must_use]
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [only] => format!("{} {}", only.pointer, only.detail),
+            several => format!("{} fields are wrong", several.len()),
+        };
+        Self {
+            kind: Kind::Invalid,
+            detail,
+            errors,
+            allow: None,
+        }
+    }
+
+    /// The same with the field that it is about.
+    #[must_use]
+    pub fn at(mut self, pointer: &str) -> Self {
+        self.errors
+            .push(FieldError::new(pointer, self.detail.clone()));
+        self
+    }
+
+    /// A method that the resource does not have; `allow` lists those that it has.
+    #[must_use]
+    pub fn method(allow: &'static str) -> Self {
+        Self {
+            allow: Some(allow),
+            ..Self::new(Kind::MethodNotAllowed, format!("the methods are {allow}"))
+        }
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn respond(&self) -> Response<Vec<u8>> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            r#type: String,
+            title: &'a str,
+            status: u16,
+            detail: &'a str,
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            errors: &'a [FieldError],
+        }
+        let (status, name, title) = self.kind.parts();
+        let body = Body {
+            r#type: format!("urn:dialtone:problem:{name}"),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            errors: &self.errors,
+        };
+        // Serde can fail only on a map whose keys are no strings, and there is none.
+        let bytes = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = respond(status, "application/problem+json", bytes);
+        let headers = response.headers_mut();
+        match self.kind {
+            Kind::Unauthorized => {
+                headers.insert(
+                    WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Bearer realm=\"dialtone\""),
+                );
+            }
+            Kind::TooMany => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+            }
+            Kind::Unavailable => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("10"));
+            }
+            _ => {}
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+/// Why a call did not succeed: the caller's doing, or ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The caller's.
+    Problem(Problem),
+    /// Ours; logged where it becomes an answer.
+    Fault(Fault),
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}

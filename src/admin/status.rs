@@ -1,0 +1,303 @@
+//! How far each phone is: from what it fetched and from what its PBX says.
+
+use std::collections::BTreeMap;
+
+use http::{Response, StatusCode};
+use serde::Serialize;
+
+use super::problem::{Failure, Kind as ProblemKind, Problem};
+use super::save::not_found;
+use crate::fault::Fault;
+use crate::key::{self, Kind};
+use crate::mac::Mac;
+use crate::ports::{Objects, World};
+use crate::reconcile::Memory;
+use crate::record::Stored;
+use crate::record::account::Account;
+use crate::record::device::{Device, Line, Sighting, Window};
+use crate::record::tenant::Proof;
+use crate::request::Request;
+use crate::serve;
+use crate::store::{self, Loaded};
+use crate::text::Id;
+use crate::tick;
+use crate::time::Timestamp;
+
+/// How far a phone is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// It never came.
+    Unseen,
+    /// It was told where its files are.
+    Redirected,
+    /// It fetched its BootFile.
+    Booted,
+    /// It fetched its ACC.
+    Configured,
+    /// A line of it is registered at its PBX.
+    Registered,
+    /// It was registered, and no line of it is any more.
+    Offline,
+}
+
+impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 6] = [
+        Self::Unseen,
+        Self::Redirected,
+        Self::Booted,
+        Self::Configured,
+        Self::Registered,
+        Self::Offline,
+    ];
+
+    /// The word in answers.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unseen => "unseen",
+            Self::Redirected => "redirected",
+            Self::Booted => "booted",
+            Self::Configured => "configured",
+            Self::Registered => "registered",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+/// What a PBX says of one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineState {
+    /// Which line.
+    pub line: u8,
+    /// Its account.
+    pub account: Id,
+    /// Registered, since when; `None` if the PBX never said anything of it.
+    pub online: Option<(bool, Timestamp)>,
+    /// Whether it was ever registered.
+    pub ever_online: bool,
+    /// Whether other devices have the account too: then it may be theirs that is registered.
+    pub shared: bool,
+}
+
+impl LineState {
+    /// Whether what the PBX says of the account says anything of a phone that has `fetched` its ACC.
+    fn tells(&self, fetched: bool) -> bool {
+        fetched || !self.shared
+    }
+}
+
+/// How far a phone is, and since when.
+#[must_use]
+pub fn stage(stored: &Stored<Device>, lines: &[LineState]) -> (Stage, Option<Timestamp>) {
+    let seen = &stored.state.seen;
+    let fetched = seen.configured.is_some();
+    let told = || lines.iter().filter(|line| line.tells(fetched));
+    let online = told()
+        .filter_map(|l| l.online.filter(|(online, _)| *online))
+        .map(|(_, at)| at)
+        .min();
+    if online.is_some() {
+        return (Stage::Registered, online);
+    }
+    let gone = told()
+        .filter(|l| l.ever_online)
+        .filter_map(|l| l.online)
+        .map(|(_, at)| at)
+        .max();
+    if gone.is_some() {
+        return (Stage::Offline, gone);
+    }
+    if let Some(configured) = seen.configured {
+        return (Stage::Configured, Some(configured.at));
+    }
+    if let Some(booted) = seen.booted {
+        return (Stage::Booted, Some(booted.at));
+    }
+    match seen.redirected {
+        Some(at) => (Stage::Redirected, Some(at)),
+        None => (Stage::Unseen, None),
+    }
+}
+
+/// What was read for one answer: many devices share their PBXes, and some their accounts.
+#[derive(Default)]
+struct Known {
+    memories: BTreeMap<Id, Memory>,
+    accounts: BTreeMap<Id, Option<Stored<Account>>>,
+}
+
+impl Known {
+    async fn line<W: World>(&mut self, world: &W, line: &Line) -> Result<Option<LineState>, Fault> {
+        if !self.accounts.contains_key(&line.account) {
+            let loaded = store::load::<Account, W>(world, line.account.as_str()).await?;
+            let alive = loaded.map(|loaded| loaded.stored).filter(Stored::alive);
+            self.accounts.insert(line.account.clone(), alive);
+        }
+        let Some(Some(account)) = self.accounts.get(&line.account) else {
+            return Ok(None);
+        };
+        let pbx = &account.record.pbx;
+        if !self.memories.contains_key(pbx) {
+            let memory = tick::pbx_memory(world, pbx).await?;
+            self.memories.insert(pbx.clone(), memory);
+        }
+        let memory = self.memories.get(pbx);
+        // What was seen of the name while another account had it is not this one's.
+        let seen = memory
+            .and_then(|memory| memory.registration(&account.record.username))
+            .filter(|seen| seen.account == line.account);
+        Ok(Some(LineState {
+            line: line.line,
+            account: line.account.clone(),
+            online: seen.map(|seen| (seen.online, seen.since)),
+            ever_online: seen.is_some_and(|seen| seen.ever_online),
+            shared: account.state.devices.len() > 1,
+        }))
+    }
+
+    async fn lines<W: World>(
+        &mut self,
+        world: &W,
+        device: &Stored<Device>,
+    ) -> Result<Vec<LineState>, Fault> {
+        let mut states = Vec::new();
+        for line in &device.record.lines {
+            states.extend(self.line(world, line).await?);
+        }
+        Ok(states)
+    }
+}
+
+/// `GET /devices/{mac}/status`.
+///
+/// # Errors
+/// A [`Failure`] if there is no such device, or of the store.
+pub async fn one<W: World>(world: &W, mac: Mac) -> Result<Response<Vec<u8>>, Failure> {
+    let loaded: Option<Loaded<Device>> = store::load(world, &mac.to_string()).await?;
+    let Some(Loaded { stored, .. }) = loaded.filter(|loaded| loaded.stored.alive()) else {
+        return Err(not_found::<Device>(&mac.to_string()).into());
+    };
+    let states = Known::default().lines(world, &stored).await?;
+    let (stage, since) = stage(&stored, &states);
+    let beside = &stored.state;
+    let answer = DeviceStatus {
+        mac,
+        status: stage.word(),
+        since,
+        lines: states.iter().map(shown).collect(),
+        redirected_at: beside.seen.redirected,
+        booted: beside.seen.booted,
+        configured: beside.seen.configured,
+        version: beside.files.as_ref().map(|files| files.version),
+        token_used: beside.access.used,
+        ways_in: serve::ways_in(&stored, world.now()),
+        window: beside.window.as_ref(),
+    };
+    super::json(StatusCode::OK, &answer)
+}
+
+/// The answer of `GET /devices/{mac}/status`.
+#[derive(Serialize)]
+struct DeviceStatus<'a> {
+    mac: Mac,
+    status: &'static str,
+    since: Option<Timestamp>,
+    lines: Vec<ShownLine<'a>>,
+    redirected_at: Option<Timestamp>,
+    booted: Option<Sighting>,
+    configured: Option<Sighting>,
+    version: Option<u64>,
+    token_used: bool,
+    ways_in: Vec<Proof>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<&'a Window>,
+}
+
+#[derive(Serialize)]
+struct ShownLine<'a> {
+    line: u8,
+    account: &'a Id,
+    state: &'static str,
+    since: Option<Timestamp>,
+}
+
+fn shown(line: &LineState) -> ShownLine<'_> {
+    let (state, since) = match line.online {
+        Some((true, at)) => ("online", Some(at)),
+        Some((false, at)) => ("offline", Some(at)),
+        None => ("unknown", None),
+    };
+    ShownLine {
+        line: line.line,
+        account: &line.account,
+        state,
+        since,
+    }
+}
+
+/// The answer of `GET /status`.
+#[derive(Serialize)]
+struct Overview<'a> {
+    /// How many of the devices that were looked at are how far.
+    devices: BTreeMap<&'static str, u32>,
+    /// Whether that was all of them.
+    complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<&'a str>,
+    reconcile: Option<tick::RunSummary>,
+}
+
+/// How many devices one call of `GET /status` looks at. The rest is behind the cursor: an answer
+/// that claimed to know them all would be wrong from the 101st on.
+const DEVICES_PER_CALL: u32 = 100;
+
+/// `GET /status`: the last run of the scheduled handler, and how many phones are how far.
+///
+/// # Errors
+/// A [`Failure`] of the store, or for a parameter that there is not.
+pub async fn all<W: World>(world: &W, request: &Request) -> Result<Response<Vec<u8>>, Failure> {
+    let mut after = None;
+    for (name, value) in super::parameters(request) {
+        match (name.as_str(), value.parse::<Mac>()) {
+            ("cursor", Ok(mac)) => after = Some(key::record(Kind::Device, &mac.to_string())),
+            _ => {
+                return Err(Problem::new(
+                    ProblemKind::BadParameter,
+                    "the only parameter is cursor",
+                )
+                .into());
+            }
+        }
+    }
+    let page = world
+        .r2()
+        .list(
+            &key::records(Kind::Device),
+            after.as_deref(),
+            DEVICES_PER_CALL,
+        )
+        .await?;
+    let mut devices: BTreeMap<&'static str, u32> = Stage::ALL.map(|stage| (stage.word(), 0)).into();
+    let mut known = Known::default();
+    for entry in page
+        .entries
+        .iter()
+        .filter(|entry| !entry.metadata.contains_key("gone"))
+    {
+        let loaded: Option<Loaded<Device>> = store::load(world, key::last(&entry.key)).await?;
+        let Some(device) = loaded.filter(|loaded| loaded.stored.alive()) else {
+            continue;
+        };
+        let states = known.lines(world, &device.stored).await?;
+        let (reached, _) = stage(&device.stored, &states);
+        *devices.entry(reached.word()).or_default() += 1;
+    }
+    let overview = Overview {
+        devices,
+        complete: page.cursor.is_none(),
+        cursor: page.cursor.as_deref().map(key::last),
+        reconcile: tick::last_run(world).await?,
+    };
+    super::json(StatusCode::OK, &overview)
+}

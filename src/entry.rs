@@ -1,0 +1,88 @@
+//! The first look at a request: is it a phone's, or an admin's?
+
+use http::{Method, Response, StatusCode};
+
+use crate::admin;
+use crate::admin::problem::{Kind, Problem};
+use crate::ports::World;
+use crate::request::{Answer, MAX_BODY_BYTES, Request, is_loopback_host, refuse, respond};
+use crate::serve::{self, Place};
+use crate::text::WebUrl;
+
+/// Answers any request.
+pub async fn answer<W: World>(world: &W, place: &Place<'_>, request: &Request) -> Answer {
+    let path = request.path.as_str();
+    let under = |root: &str| {
+        path.strip_prefix(root)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let mut answer = if under("/rps") || under("/p") {
+        serve::phone(world, place, request).await
+    } else if under("/api/v1") {
+        admin::answer(world, place, request).await.into()
+    } else {
+        refuse().into()
+    };
+    if request.method == Method::HEAD {
+        // The headers of a GET, its Content-Length among them, and no body (RFC 9110, 9.3.2).
+        answer.response.body_mut().clear();
+    }
+    answer
+}
+
+/// The answer to a request whose body is longer than anybody may send.
+#[must_use]
+pub fn too_long(path: &str) -> Response<Vec<u8>> {
+    let detail = format!("a body may have {MAX_BODY_BYTES} bytes");
+    if path.starts_with("/api/") {
+        return Problem::new(Kind::TooLarge, detail).respond();
+    }
+    let text = format!("{detail}\n").into_bytes();
+    respond(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "text/plain; charset=utf-8",
+        text,
+    )
+}
+
+/// Whether `PUBLIC_URL` is what URLs can begin with: a scheme and a host, https unless the host is
+/// this machine itself.
+#[must_use]
+pub fn is_origin(url: &str) -> bool {
+    let Ok(url) = WebUrl::try_from(url) else {
+        return false;
+    };
+    let bare = url.as_str().trim_end_matches('/');
+    let host = bare.split_once("://").map_or("", |(_, host)| host);
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let plain = !host.contains(['/', '?']);
+    plain && (url.is_https() || is_loopback_host(host) || is_loopback_host(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_url_is_a_scheme_and_a_host() {
+        for fine in [
+            "https://prov.example.com",
+            "https://prov.example.com/",
+            "https://prov.example.com:8443",
+            "http://127.0.0.1:8787",
+            "http://localhost",
+        ] {
+            assert!(is_origin(fine), "{fine}");
+        }
+        for wrong in [
+            "prov.example.com",
+            "http://prov.example.com",
+            "https://prov.example.com/x",
+            "https://prov.example.com/?x",
+            "https://a\"b",
+            "",
+        ] {
+            assert!(!is_origin(wrong), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! What follows from a saved record: its copy in KV, the files of the devices that it is part of,
+//! the rules' packs, the names at a PBX.
+//!
+//! Level-triggered: each function reads what is true now and brings the rest in line, so it may run
+//! twice, late, or after another. The admin API runs it after each save; what a cut-off save left
+//! behind, the scheduled handler finds under `unfinished/` and runs it then.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Fault;
+use crate::key::{self, Kind};
+use crate::keys::hex;
+use crate::mac::Mac;
+use crate::ports::{Mappings, Objects, Only, World};
+use crate::record::account::Account;
+use crate::record::device::{Device, FileSet};
+use crate::record::pbx::Pbx;
+use crate::record::profile::Profile;
+use crate::record::rule::Rule;
+use crate::record::tenant::Tenant;
+use crate::record::{Record, Stored};
+use crate::render::{From, Ingredients};
+use crate::step2_redirect::NamedRule;
+use crate::step5_config_request::stale;
+use crate::store::{self, Loaded};
+use crate::text::{Id, Username};
+
+/// The metadata of a mark that says when its save began, in seconds since 1970.
+pub const BEGUN: &str = "begun";
+
+/// Says that a save is under way, before its first write. The mark is this save's alone: if another
+/// save of the same record is done first, it takes away its own.
+///
+/// # Errors
+/// The [`Fault`] of R2.
+pub async fn begin<W: World>(world: &W, kind: Kind, id: &str) -> Result<Mark, Fault> {
+    let nonce: [u8; 8] = world.random()?;
+    let mark = Mark(key::unfinished(kind, id, &hex(&nonce)));
+    let begun = BTreeMap::from([(BEGUN.to_owned(), world.now().0.to_string())]);
+    world
+        .r2()
+        .put(&mark.0, Vec::new(), begun, Only::Always)
+        .await?;
+    Ok(mark)
+}
+
+/// The mark of one save.
+#[derive(Debug)]
+pub struct Mark(String);
+
+/// Takes a save's mark away: everything that follows from it is done, or it did not take place.
+///
+/// # Errors
+/// The [`Fault`] of R2; the scheduled handler then does it all again.
+pub async fn done<W: World>(world: &W, mark: &Mark) -> Result<(), Fault> {
+    world.r2().delete(&mark.0).await
+}
+
+/// Does everything that follows from a record as it is now.
+///
+/// `origin` is the scheme and host of URLs in files that have none yet.
+///
+/// # Errors
+/// The first [`Fault`]; the mark of [`begin`] then has to stay for the scheduled handler.
+pub async fn finish<W: World>(
+    world: &W,
+    kind: Kind,
+    id: &str,
+    origin: Option<&str>,
+) -> Result<(), Fault> {
+    match kind {
+        Kind::Tenant => copy::<Tenant, W>(world, id, |_| None).await,
+        Kind::Profile => copy::<Profile, W>(world, id, |_| None).await,
+        Kind::Pbx => copy::<Pbx, W>(world, id, |_| None).await,
+        Kind::Rule => rule(world, id).await,
+        Kind::Account => account(world, id, origin).await,
+        Kind::Device => device(world, id, origin).await,
+    }
+}
+
+/// What a listing of the accounts in KV shows of each, so that the scheduled handler need not read
+/// them one by one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// The PBX that it registers with.
+    pub pbx: Id,
+    /// Its name there.
+    pub username: Username,
+    /// The revision of its record.
+    pub rev: u64,
+    /// Whether it is deleted.
+    #[serde(default)]
+    pub gone: bool,
+}
+
+/// How often a copy is made again because the record changed in the meantime.
+const COPIES: u32 = 8;
+
+/// Copies a record to KV until what was copied is what R2 has: two saves at once could otherwise
+/// leave the older copy on top. `pack` takes out what KV needs not have, and says what a listing
+/// is to show.
+async fn copy<R: Record, W: World>(
+    world: &W,
+    id: &str,
+    pack: impl Fn(&mut Stored<R>) -> Option<Listed>,
+) -> Result<(), Fault> {
+    let mut copied = None;
+    for _ in 0..COPIES {
+        let Some(Loaded { mut stored, .. }) = store::load::<R, W>(world, id).await? else {
+            return Ok(());
+        };
+        if copied == Some(stored.rev) {
+            return relist_at_tenant(world, id, &stored).await;
+        }
+        let listed = pack(&mut stored).map(|listed| serde_json::to_string(&listed));
+        let listed = listed
+            .transpose()
+            .map_err(|_| Fault::Broken("listing to json"))?;
+        store::publish(world, id, &stored, listed.as_deref()).await?;
+        copied = Some(stored.rev);
+    }
+    Err(Fault::Contended)
+}
+
+/// Puts a record on the list of what its tenant has; before it is saved, so that its tenant cannot
+/// be deleted under it.
+///
+/// # Errors
+/// The [`Fault`] of R2.
+pub async fn enlist<R: Record, W: World>(world: &W, id: &str, record: &R) -> Result<(), Fault> {
+    if let Some(tenant) = record.tenant() {
+        let key = key::owned(tenant, R::KIND, id);
+        world
+            .r2()
+            .put(&key, Vec::new(), BTreeMap::new(), Only::Absent)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Keeps the list of what a tenant has.
+async fn relist_at_tenant<R: Record, W: World>(
+    world: &W,
+    id: &str,
+    stored: &Stored<R>,
+) -> Result<(), Fault> {
+    match stored.record.tenant() {
+        Some(tenant) if !stored.alive() => {
+            world.r2().delete(&key::owned(tenant, R::KIND, id)).await
+        }
+        _ => enlist(world, id, &stored.record).await,
+    }
+}
+
+/// All rules of one tenant, or all that name none.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RulePack {
+    /// Each rule with the revision of its record.
+    pub rules: BTreeMap<Id, (u64, Rule)>,
+}
+
+impl RulePack {
+    /// Reads a pack; nothing is an empty one.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`] for bytes that are no pack.
+    pub fn read(bytes: Option<&[u8]>) -> Result<Self, Fault> {
+        bytes.map_or_else(
+            || Ok(Self::default()),
+            |bytes| serde_json::from_slice(bytes).map_err(|_| Fault::Broken("rule pack")),
+        )
+    }
+
+    /// The rules with their names.
+    pub fn named(self) -> impl Iterator<Item = NamedRule> {
+        self.rules
+            .into_iter()
+            .map(|(id, (_, rule))| NamedRule { id, rule })
+    }
+}
+
+async fn rule<W: World>(world: &W, id: &str) -> Result<(), Fault> {
+    copy::<Rule, W>(world, id, |_| None).await?;
+    let name = Id::try_from(id).map_err(|_| Fault::Broken("rule id"))?;
+    let Some(Loaded { stored, .. }) = store::load::<Rule, W>(world, id).await? else {
+        return Ok(());
+    };
+    let key = key::rules(stored.record.tenant());
+    // The version of the pack that KV has, as far as this run knows.
+    let mut copied: Option<String> = None;
+    for attempt in 0..COPIES {
+        let object = world.r2().get(&key).await?;
+        // The record after the pack: whoever changes it later finds the pack changed by us, or we
+        // find it changed by them.
+        let Some(Loaded { stored, .. }) = store::load::<Rule, W>(world, id).await? else {
+            return Ok(());
+        };
+        let mut pack = RulePack::read(object.as_ref().map(|o| o.body.as_slice()))?;
+        let known = pack.rules.get(&name).map(|(rev, _)| *rev);
+        if stored.alive() {
+            let newer = known.is_none_or(|rev| rev < stored.rev);
+            if newer {
+                pack.rules
+                    .insert(name.clone(), (stored.rev, stored.record.clone()));
+            }
+        } else {
+            pack.rules.remove(&name);
+        }
+        let bytes = serde_json::to_vec(&pack).map_err(|_| Fault::Broken("rule pack"))?;
+        let put = match &object {
+            Some(object) if object.body == bytes => {
+                if copied.as_ref() == Some(&object.etag) {
+                    return Ok(());
+                }
+                Some(object.etag.clone())
+            }
+            Some(object) => {
+                let only = Only::Version(&object.etag);
+                world
+                    .r2()
+                    .put(&key, bytes.clone(), BTreeMap::new(), only)
+                    .await?
+            }
+            None => {
+                world
+                    .r2()
+                    .put(&key, bytes.clone(), BTreeMap::new(), Only::Absent)
+                    .await?
+            }
+        };
+        match put {
+            Some(etag) => {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                store::put_mapping(world, &key, &text, None, None).await?;
+                // Once more: another rule's save may have put its pack into KV before this one.
+                copied = Some(etag);
+            }
+            None => store::pause(world, attempt).await,
+        }
+    }
+    Err(Fault::Contended)
+}
+
+async fn copy_account<W: World>(world: &W, id: &str) -> Result<(), Fault> {
+    copy::<Account, W>(world, id, |stored| {
+        Some(Listed {
+            pbx: stored.record.pbx.clone(),
+            username: stored.record.username.clone(),
+            rev: stored.rev,
+            gone: !stored.alive(),
+        })
+    })
+    .await
+}
+
+async fn account<W: World>(world: &W, id: &str, origin: Option<&str>) -> Result<(), Fault> {
+    let Some(Loaded { stored, .. }) = store::load::<Account, W>(world, id).await? else {
+        return Ok(());
+    };
+    // First what R2 decides and phones get; KV, which may be busy, last.
+    names(world, id, &stored).await?;
+    for mac in &stored.state.devices {
+        refresh(world, *mac, origin).await?;
+    }
+    copy_account(world, id).await
+}
+
+/// Keeps the names at a PBX: the account's own is taken, its former ones may be deleted there.
+async fn names<W: World>(world: &W, id: &str, stored: &Stored<Account>) -> Result<(), Fault> {
+    let record = &stored.record;
+    let own = (record.pbx.clone(), record.username.clone());
+    let mut former = stored.state.former_names.clone();
+    if stored.alive() {
+        // What is ours again must not be deleted any more.
+        world.r2().delete(&key::gone(&own.0, &own.1)).await?;
+        former.retain(|name| *name != own);
+    } else {
+        former.insert(own);
+    }
+    for (pbx, username) in &former {
+        let name = key::name(pbx, username);
+        // Only while the name is still this account's: another may have taken it since.
+        let Some(held) = world.r2().get(&name).await? else {
+            continue;
+        };
+        if held.body != id.as_bytes() {
+            continue;
+        }
+        let gone = key::gone(pbx, username);
+        let body = id.as_bytes().to_vec();
+        world
+            .r2()
+            .put(&gone, body, BTreeMap::new(), Only::Always)
+            .await?;
+        // Given up by compare-and-set, as it was taken: whoever takes it in between keeps it.
+        let only = Only::Version(&held.etag);
+        let free = key::FREE_NAME.to_vec();
+        world.r2().put(&name, free, BTreeMap::new(), only).await?;
+    }
+    if !stored.state.former_names.is_empty() {
+        store::update::<Account, W>(world, id, |stored| {
+            let names = &mut stored.state.former_names;
+            let before = names.len();
+            names.retain(|name| !former.contains(name));
+            names.len() != before
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+async fn device<W: World>(world: &W, id: &str, origin: Option<&str>) -> Result<(), Fault> {
+    let mac: Mac = id.parse().map_err(|_| Fault::Broken("device key"))?;
+    if let Some(stored) = refresh(world, mac, origin).await? {
+        leave(world, mac, &stored).await?;
+        for line in &stored.record.lines {
+            relist(world, &line.account).await?;
+        }
+    }
+    copy::<Device, W>(world, id, |stored| {
+        // They can be made again from the records there.
+        stored.state.files = None;
+        None
+    })
+    .await
+}
+
+/// Takes a device off the accounts that it has no line with any more.
+async fn leave<W: World>(world: &W, mac: Mac, stored: &Stored<Device>) -> Result<(), Fault> {
+    let left = &stored.state.former_accounts;
+    for account in left {
+        let has = |device: &Stored<Device>| {
+            device.alive()
+                && device
+                    .record
+                    .lines
+                    .iter()
+                    .any(|line| line.account == *account)
+        };
+        if !has(stored) {
+            let taken = store::update::<Account, W>(world, account.as_str(), |account| {
+                account.state.devices.remove(&mac)
+            });
+            taken.await?;
+            // A save that gave it the line again in between saw it on the list and left it there.
+            let now = store::load::<Device, W>(world, &mac.to_string()).await?;
+            if now.is_some_and(|now| has(&now.stored)) {
+                let back = store::update::<Account, W>(world, account.as_str(), |account| {
+                    account.state.devices.insert(mac)
+                });
+                back.await?;
+            }
+            relist(world, account).await?;
+        }
+    }
+    if !left.is_empty() {
+        store::update::<Device, W>(world, &mac.to_string(), |device| {
+            let before = device.state.former_accounts.len();
+            device
+                .state
+                .former_accounts
+                .retain(|account| !left.contains(account));
+            device.state.former_accounts.len() != before
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Copies an account to KV if it changed there: a device more or less on it changes how many phones
+/// may register with it.
+async fn relist<W: World>(world: &W, account: &Id) -> Result<(), Fault> {
+    #[derive(Deserialize)]
+    struct Head {
+        rev: u64,
+    }
+    let Some(Loaded { stored, .. }) = store::load::<Account, W>(world, account.as_str()).await?
+    else {
+        return Ok(());
+    };
+    let copy = world
+        .kv()
+        .get_many(&[key::record(Kind::Account, account.as_str())])
+        .await?
+        .pop()
+        .flatten();
+    let known = copy.and_then(|text| serde_json::from_str::<Head>(&text).ok());
+    if known.is_some_and(|head| head.rev >= stored.rev) {
+        return Ok(());
+    }
+    copy_account(world, account.as_str()).await
+}
+
+/// Makes a device's files again if they are older than the records that they are made of, as R2
+/// has them. Returns the device as it is then; `None` if nobody ever made it.
+///
+/// # Errors
+/// The [`Fault`] of R2 or of the rendering; the former files then stay.
+pub async fn refresh<W: World>(
+    world: &W,
+    mac: Mac,
+    origin: Option<&str>,
+) -> Result<Option<Stored<Device>>, Fault> {
+    let id = mac.to_string();
+    for attempt in 0..8 {
+        let Some(Loaded { stored, etag }) = store::load::<Device, W>(world, &id).await? else {
+            return Ok(None);
+        };
+        let files = stored.state.files.as_ref();
+        let known = files.map(|files| files.sources.origin.clone());
+        let Some(origin) = origin.map(ToOwned::to_owned).or(known) else {
+            return Ok(Some(stored));
+        };
+        if !stored.alive() {
+            return Ok(Some(stored));
+        }
+        let made = Ingredients::gather(world, stored, From::R2).await?;
+        let sources = made.sources(&origin);
+        let known: Vec<(String, u64)> = sources.records.clone().into_iter().collect();
+        let policy = made.policy();
+        let mut stored = made.device.clone();
+        let current = |files: &FileSet| {
+            files
+                .parts
+                .values()
+                .all(|f| world.keys().is_current(&f.sealed))
+        };
+        let good = !stale(stored.state.files.as_ref(), &sources, &known)
+            && stored.state.files.as_ref().is_some_and(current);
+        if good && stored.state.policy == policy {
+            return Ok(Some(stored));
+        }
+        stored.state.files = Some(made.files(world, mac, &origin)?);
+        stored.state.policy = policy;
+        stored.rev += 1;
+        match store::replace(world, &id, &stored, Some(&etag)).await {
+            Ok(true) => return Ok(Some(stored)),
+            Err(Fault::Throttled) => world.sleep_ms(1_100).await,
+            Err(fault) => return Err(fault),
+            Ok(false) => store::pause(world, attempt).await,
+        }
+    }
+    Err(Fault::Contended)
+}

@@ -1,0 +1,218 @@
+//! Every key of KV and R2, built and parsed here and nowhere else.
+//!
+//! | key | KV | R2 |
+//! |---|---|---|
+//! | `{kind}/{id}` | a late copy for phones and listings | the record: the truth |
+//! | `of/{tenant}/{kind}/{id}` | | which records a tenant has |
+//! | `rules/{tenant}`, `rules/` | copy | all rules of a tenant, of everyone |
+//! | `name/{pbx}/{username}` | | which account has a name at a PBX |
+//! | `gone/{pbx}/{username}` | | the tombstone: this may be deleted at the PBX |
+//! | `unfinished/{kind}/{id}/{nonce}` | | a save that the scheduled handler must finish if nobody else does |
+//! | `pbx-state/{pbx}` | | who is registered, what was pushed |
+//! | `reconcile` | | the last run |
+//! | `lease` | | who may run now |
+//!
+//! Ids hold no `/`, so a key splits in one way only.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::text::{Id, Username};
+
+/// The kinds of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A customer.
+    Tenant,
+    /// Shared settings.
+    Profile,
+    /// An Asterisk.
+    Pbx,
+    /// A SIP user.
+    Account,
+    /// A phone.
+    Device,
+    /// Where phones are sent.
+    Rule,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [
+        Self::Tenant,
+        Self::Profile,
+        Self::Pbx,
+        Self::Account,
+        Self::Device,
+        Self::Rule,
+    ];
+
+    /// The word in keys and in messages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Profile => "profile",
+            Self::Pbx => "pbx",
+            Self::Account => "account",
+            Self::Device => "device",
+            Self::Rule => "rule",
+        }
+    }
+
+    /// The word in the paths of the admin API.
+    #[must_use]
+    pub fn collection(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenants",
+            Self::Profile => "profiles",
+            Self::Pbx => "pbxes",
+            Self::Account => "accounts",
+            Self::Device => "devices",
+            Self::Rule => "rules",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// `{kind}/{id}`: a record, in R2 and in KV.
+#[must_use]
+pub fn record(kind: Kind, id: &str) -> String {
+    format!("{kind}/{id}")
+}
+
+/// The prefix of all records of a kind.
+#[must_use]
+pub fn records(kind: Kind) -> String {
+    format!("{kind}/")
+}
+
+/// Reads what [`record`] made.
+#[must_use]
+pub fn parse_record(key: &str) -> Option<(Kind, &str)> {
+    let (word, id) = key.split_once('/')?;
+    let kind = Kind::ALL.into_iter().find(|kind| kind.word() == word)?;
+    (!id.is_empty() && !id.contains('/')).then_some((kind, id))
+}
+
+/// `of/{tenant}/{kind}/{id}`: that a tenant has a record.
+#[must_use]
+pub fn owned(tenant: &Id, kind: Kind, id: &str) -> String {
+    format!("of/{tenant}/{kind}/{id}")
+}
+
+/// The prefix of a tenant's records of a kind, or of all kinds.
+#[must_use]
+pub fn owned_by(tenant: &Id, kind: Option<Kind>) -> String {
+    match kind {
+        Some(kind) => format!("of/{tenant}/{kind}/"),
+        None => format!("of/{tenant}/"),
+    }
+}
+
+/// Reads what [`owned`] made: the kind and the id.
+#[must_use]
+pub fn parse_owned(key: &str) -> Option<(Kind, &str)> {
+    let (_, record) = key.strip_prefix("of/")?.split_once('/')?;
+    parse_record(record)
+}
+
+/// The id at the end of a key that [`owned`] or [`record`] made.
+#[must_use]
+pub fn last(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or_default()
+}
+
+/// `rules/{tenant}`: the rules that name a tenant; `rules/` those that name none.
+#[must_use]
+pub fn rules(tenant: Option<&Id>) -> String {
+    format!("rules/{}", tenant.map_or("", Id::as_str))
+}
+
+/// `name/{pbx}/{username}`: which account has a name at a PBX.
+#[must_use]
+pub fn name(pbx: &Id, username: &Username) -> String {
+    format!("name/{pbx}/{username}")
+}
+
+/// What stands under a name that nobody has any more.
+pub const FREE_NAME: &[u8] = b"";
+
+/// The prefix of all names at a PBX.
+#[must_use]
+pub fn names(pbx: &Id) -> String {
+    format!("name/{pbx}/")
+}
+
+/// `gone/{pbx}/{username}`: that our objects of this name may be deleted at the PBX.
+#[must_use]
+pub fn gone(pbx: &Id, username: &Username) -> String {
+    format!("gone/{pbx}/{username}")
+}
+
+/// The prefix of all tombstones of a PBX.
+#[must_use]
+pub fn all_gone(pbx: &Id) -> String {
+    format!("gone/{pbx}/")
+}
+
+/// `unfinished/{kind}/{id}/{nonce}`: a save under way.
+#[must_use]
+pub fn unfinished(kind: Kind, id: &str, nonce: &str) -> String {
+    format!("unfinished/{kind}/{id}/{nonce}")
+}
+
+/// The prefix of all saves under way.
+pub const ALL_UNFINISHED: &str = "unfinished/";
+
+/// Reads what [`unfinished`] made.
+#[must_use]
+pub fn parse_unfinished(key: &str) -> Option<(Kind, &str)> {
+    let (record, _) = key.strip_prefix(ALL_UNFINISHED)?.rsplit_once('/')?;
+    parse_record(record)
+}
+
+/// `pbx-state/{pbx}`: what was seen at and pushed to a PBX.
+#[must_use]
+pub fn pbx_state(pbx: &Id) -> String {
+    format!("pbx-state/{pbx}")
+}
+
+/// What the last run of the scheduled handler did.
+pub const RECONCILE: &str = "reconcile";
+
+/// Who may run the scheduled handler now.
+pub const LEASE: &str = "lease";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reads_back_as_what_it_was_made_of() {
+        for kind in Kind::ALL {
+            assert_eq!(parse_record(&record(kind, "a.b-c")), Some((kind, "a.b-c")));
+            assert_eq!(
+                parse_unfinished(&unfinished(kind, "x", "1")),
+                Some((kind, "x"))
+            );
+        }
+        for wrong in [
+            "",
+            "device",
+            "device/",
+            "device/a/b",
+            "phone/a",
+            "unfinished/device/a",
+        ] {
+            assert_eq!(parse_record(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The keys that everything hangs on, all derived from `SEAL_KEY`: sealing secrets at rest, signing
+//! tokens and first-access keys, and naming versions of files without giving their hash away.
+
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Nonce};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use hkdf::Hkdf;
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use crate::fault::Fault;
+use crate::mac::Mac;
+use crate::ports::World;
+use crate::secret::Secret;
+
+/// What is signed with a key: the two kinds of capability must never pass for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// The token in `/p/{token}/`: the right to one device's files.
+    Token,
+    /// The first-access key in `/rps/{key}/`: the right to be told where one device's files are.
+    FirstAccess,
+}
+
+/// A capability that we signed: for which device, and the how-many-eth of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signed {
+    /// The device.
+    pub mac: Mac,
+    /// Counts up with each rotation; only the record knows which are still good.
+    pub generation: u32,
+}
+
+/// One master key and what is derived from it.
+struct KeySet {
+    /// Names the master key in what it sealed and signed.
+    id: u8,
+    seal: [u8; 32],
+    token: [u8; 32],
+    first_access: [u8; 32],
+    etag: [u8; 32],
+}
+
+impl KeySet {
+    fn derive(master: &[u8]) -> Result<Self, SecretsError> {
+        let hkdf = Hkdf::<Sha256>::new(Some(b"dialtone"), master);
+        let expand = |label: &str| -> Result<[u8; 32], SecretsError> {
+            let mut key = [0; 32];
+            hkdf.expand(label.as_bytes(), &mut key)
+                .map_err(|_| SecretsError::SealKey)?;
+            Ok(key)
+        };
+        let [id, ..] = expand("key id")?;
+        Ok(Self {
+            id,
+            seal: expand("seal")?,
+            token: expand("token")?,
+            first_access: expand("first access")?,
+            etag: expand("etag")?,
+        })
+    }
+}
+
+/// Which secret of the Worker is missing or of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretsError {
+    /// `ADMIN_TOKEN` is missing or shorter than 32 characters.
+    AdminToken,
+    /// `SEAL_KEY` is missing or not 32 bytes in base64.
+    SealKey,
+    /// `SEAL_KEY_OLD` is set but not 32 bytes in base64.
+    SealKeyOld,
+}
+
+impl SecretsError {
+    /// The name of the variable, for the log line.
+    #[must_use]
+    pub fn variable(self) -> &'static str {
+        match self {
+            Self::AdminToken => "ADMIN_TOKEN",
+            Self::SealKey => "SEAL_KEY",
+            Self::SealKeyOld => "SEAL_KEY_OLD",
+        }
+    }
+}
+
+/// The shortest `ADMIN_TOKEN`: 32 characters of base64 or hex are at least 128 bits.
+const SHORTEST_ADMIN_TOKEN: usize = 32;
+
+/// All keys of a running Dialtone.
+pub struct Keys {
+    current: KeySet,
+    /// During a change of `SEAL_KEY`: opens and verifies, but seals and signs nothing.
+    old: Option<KeySet>,
+    admin: [u8; 32],
+}
+
+/// Bytes of a capability: key id, MAC, generation, 21 bytes (168 bits) of HMAC-SHA-256. 32 bytes
+/// make 43 characters of base64url.
+const CAPABILITY_BYTES: usize = 32;
+
+impl Keys {
+    /// Reads the Worker's secrets.
+    ///
+    /// # Errors
+    /// [`SecretsError`] says which one is missing or too short.
+    pub fn new(
+        admin_token: Option<&str>,
+        seal_key: Option<&str>,
+        seal_key_old: Option<&str>,
+    ) -> Result<Self, SecretsError> {
+        let admin_token = admin_token.unwrap_or_default();
+        if admin_token.len() < SHORTEST_ADMIN_TOKEN {
+            return Err(SecretsError::AdminToken);
+        }
+        let master = decode_key(seal_key.unwrap_or_default()).ok_or(SecretsError::SealKey)?;
+        let current = KeySet::derive(&master)?;
+        let old = match seal_key_old.filter(|key| !key.is_empty()) {
+            None => None,
+            Some(text) => {
+                let master = decode_key(text).ok_or(SecretsError::SealKeyOld)?;
+                Some(KeySet::derive(&master)?)
+            }
+        };
+        let admin = digest(admin_token.as_bytes());
+        Ok(Self {
+            current,
+            old,
+            admin,
+        })
+    }
+
+    /// The keys that may have made something: both, if chance gave them the same id.
+    fn sets(&self, id: u8) -> impl Iterator<Item = &KeySet> {
+        std::iter::once(&self.current)
+            .chain(&self.old)
+            .filter(move |set| set.id == id)
+    }
+
+    /// True if `token` is `ADMIN_TOKEN`. Compares digests in constant time.
+    #[must_use]
+    pub fn is_admin(&self, token: &str) -> bool {
+        digest(token.as_bytes()).ct_eq(&self.admin).into()
+    }
+
+    /// Seals a text with AES-256-GCM, bound to `place`: `1.{key id}.{nonce and ciphertext}`.
+    ///
+    /// # Errors
+    /// A [`Fault`] if there are no random bytes.
+    pub fn seal<W: World>(&self, world: &W, place: &str, text: &[u8]) -> Result<String, Fault> {
+        let nonce: [u8; 12] = world.random()?;
+        let payload = Payload {
+            msg: text,
+            aad: place.as_bytes(),
+        };
+        let sealed = cipher(&self.current.seal)?
+            .encrypt(&Nonce::from(nonce), payload)
+            .map_err(|_| Fault::Broken("seal"))?;
+        let mut bytes = nonce.to_vec();
+        bytes.extend(sealed);
+        Ok(format!(
+            "1.{:02x}.{}",
+            self.current.id,
+            URL_SAFE_NO_PAD.encode(bytes)
+        ))
+    }
+
+    /// Whether a text was sealed with the key that is in use now, and not with the one before.
+    #[must_use]
+    pub fn is_current(&self, sealed: &str) -> bool {
+        sealed.split('.').nth(1) == Some(format!("{:02x}", self.current.id).as_str())
+    }
+
+    /// Opens what [`Keys::seal`] made for the same place.
+    ///
+    /// # Errors
+    /// A [`Fault`] if the text was sealed for another place, with another key, or was changed.
+    pub fn open(&self, place: &str, sealed: &str) -> Result<Vec<u8>, Fault> {
+        const BROKEN: Fault = Fault::Broken("sealed value");
+        let mut parts = sealed.split('.');
+        let (Some("1"), Some(id), Some(bytes), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(BROKEN);
+        };
+        let id = u8::from_str_radix(id, 16).map_err(|_| BROKEN)?;
+        let bytes = URL_SAFE_NO_PAD.decode(bytes).map_err(|_| BROKEN)?;
+        let (nonce, text) = bytes.split_first_chunk::<12>().ok_or(BROKEN)?;
+        let open = |set: &KeySet| {
+            let payload = Payload {
+                msg: text,
+                aad: place.as_bytes(),
+            };
+            let cipher = cipher(&set.seal).ok()?;
+            cipher.decrypt(&Nonce::from(*nonce), payload).ok()
+        };
+        self.sets(id).find_map(open).ok_or(BROKEN)
+    }
+
+    /// Opens a sealed password.
+    ///
+    /// # Errors
+    /// A [`Fault`] as of [`Keys::open`], or if the text is no password.
+    pub fn open_secret(&self, place: &str, sealed: &str) -> Result<Secret, Fault> {
+        String::from_utf8(self.open(place, sealed)?)
+            .ok()
+            .and_then(|text| Secret::try_from(text).ok())
+            .ok_or(Fault::Broken("sealed value"))
+    }
+
+    /// Signs a capability for one device and generation.
+    ///
+    /// # Errors
+    /// A [`Fault`] that cannot come up with a key of 32 bytes.
+    pub fn sign(&self, kind: Capability, signed: Signed) -> Result<String, Fault> {
+        let mut bytes = vec![self.current.id];
+        bytes.extend(signed.mac.bytes());
+        bytes.extend(signed.generation.to_be_bytes());
+        let tag = hmac(capability_key(&self.current, kind), &bytes)?;
+        bytes.extend(tag);
+        bytes.truncate(CAPABILITY_BYTES);
+        Ok(URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    /// Reads a capability: `None` unless we signed it. Touches no store and takes the same time
+    /// wherever a forged one is wrong.
+    #[must_use]
+    pub fn verify(&self, kind: Capability, text: &str) -> Option<Signed> {
+        // 43 characters: longer ones need not be decoded to know that they are wrong.
+        if text.len() != CAPABILITY_BYTES.div_ceil(3) * 4 - 1 {
+            return None;
+        }
+        let bytes: [u8; CAPABILITY_BYTES] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+        let (head, tag) = bytes.split_at_checked(11)?;
+        let (id, rest) = head.split_first()?;
+        let (mac, generation) = rest.split_first_chunk::<6>()?;
+        let signed_by = |set: &KeySet| {
+            let expected = hmac(capability_key(set, kind), head).unwrap_or_default();
+            bool::from(expected.get(..tag.len()).unwrap_or_default().ct_eq(tag))
+        };
+        if !self.sets(*id).any(signed_by) {
+            return None;
+        }
+        Some(Signed {
+            mac: Mac::from_bytes(*mac).ok()?,
+            generation: u32::from_be_bytes(generation.try_into().ok()?),
+        })
+    }
+
+    /// The entity tag of a file's bytes: keyed, so that it is no oracle for a password in them.
+    ///
+    /// # Errors
+    /// A [`Fault`] that cannot come up with a key of 32 bytes.
+    pub fn etag(&self, bytes: &[u8]) -> Result<String, Fault> {
+        let tag = hmac(&self.current.etag, bytes)?;
+        Ok(format!("\"{}\"", hex(tag.get(..16).unwrap_or(&tag))))
+    }
+}
+
+fn capability_key(set: &KeySet, kind: Capability) -> &[u8; 32] {
+    match kind {
+        Capability::Token => &set.token,
+        Capability::FirstAccess => &set.first_access,
+    }
+}
+
+fn decode_key(text: &str) -> Option<[u8; 32]> {
+    STANDARD.decode(text.trim()).ok()?.try_into().ok()
+}
+
+fn cipher(key: &[u8; 32]) -> Result<Aes256Gcm, Fault> {
+    Aes256Gcm::new_from_slice(key).map_err(|_| Fault::Broken("seal key"))
+}
+
+fn hmac(key: &[u8; 32], bytes: &[u8]) -> Result<[u8; 32], Fault> {
+    let mut mac =
+        <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).map_err(|_| Fault::Broken("key"))?;
+    mac.update(bytes);
+    Ok(mac.finalize().into_bytes().into())
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    use sha2::Digest;
+    Sha256::digest(bytes).into()
+}
+
+/// Bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// True if two texts are equal, in a time that depends only on their lengths.
+#[must_use]
+pub fn same_secret(a: &str, b: &str) -> bool {
+    a.as_bytes().ct_eq(b.as_bytes()).into()
+}

@@ -1,0 +1,63 @@
+//! **Dialtone**: from a phone's box to its first dial tone, with nobody touching it.
+//!
+//! A desk phone goes through seven steps, each a file here:
+//!
+//! 1. [`step1_ask`]: power on; it asks the RPS where its files are.
+//! 2. [`step2_redirect`]: the RPS checks who it is and answers with a URL.
+//! 3. [`step3_boot_request`]: it asks there for its BootFile.
+//! 4. [`step4_boot_file`]: it gets it: model, user type, first settings, where ACC and BTN are.
+//! 5. [`step5_config_request`]: it asks for ACC and BTN.
+//! 6. [`step6_config_files`]: it gets and applies them.
+//! 7. [`step7_register`]: it registers with Asterisk; [`reconcile`] sees to it that it can.
+//!
+//! [`serve`] joins steps 1 to 6 for phones, [`admin`] is the HTTP API for people, [`tick`] is the
+//! scheduled handler. All of that is plain Rust on values and on the traits of [`ports`]; only
+//! `shell`, which exists on wasm alone, knows Cloudflare.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::todo,
+        clippy::unimplemented
+    )
+)]
+
+// Words
+pub mod fault;
+pub mod key;
+pub mod keys;
+pub mod mac;
+pub mod ports;
+pub mod record;
+pub mod request;
+pub mod secret;
+pub mod text;
+pub mod time;
+pub mod vendor;
+pub mod zone;
+
+// The seven steps
+pub mod step1_ask;
+pub mod step2_redirect;
+pub mod step3_boot_request;
+pub mod step4_boot_file;
+pub mod step5_config_request;
+pub mod step6_config_files;
+pub mod step7_register;
+
+// Joints
+pub mod admin;
+pub mod entry;
+pub mod finish;
+pub mod reconcile;
+pub mod render;
+pub mod serve;
+pub mod store;
+pub mod tick;
+
+#[cfg(target_arch = "wasm32")]
+mod shell;

@@ -1,0 +1,87 @@
+//! An account: a SIP user at a PBX.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::Record;
+use crate::key::Kind;
+use crate::mac::Mac;
+use crate::secret::Secret;
+use crate::text::{Dial, DisplayName, Id, Username};
+
+/// A SIP user at a PBX.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// The tenant that owns it.
+    pub tenant: Id,
+    /// The PBX that it registers with.
+    pub pbx: Id,
+    /// The user part of its address; unique at its PBX.
+    pub username: Username,
+    /// The user of the digest, where it is another. Default: `username`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_username: Option<Username>,
+    /// The digest's password. Written, never read back; made if a new account comes without one.
+    #[serde(default, skip_serializing)]
+    pub password: Option<Secret>,
+    /// What others see when it calls. Default: `username`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<DisplayName>,
+    /// What the voicemail key dials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voicemail: Option<Dial>,
+    /// The PIN of hot-desking. Written, never read back.
+    #[serde(default, skip_serializing)]
+    pub pin: Option<Secret>,
+}
+
+/// What Dialtone keeps beside an account.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AccountState {
+    /// The devices that have, or had, a line with it. One too many costs a needless look; a
+    /// missing one would leave a phone with the old password, so a device is added here before
+    /// it is saved and taken out after. It also is how many phones may register at once.
+    #[serde(default)]
+    pub devices: BTreeSet<Mac>,
+    /// The names at a PBX that it had before, until their tombstones are written.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub former_names: BTreeSet<(Id, Username)>,
+}
+
+/// The most devices that one account sits on: a change of it renders that many phones' files.
+pub const MOST_DEVICES: usize = 20;
+
+impl Account {
+    /// The user of the digest.
+    #[must_use]
+    pub fn auth_username(&self) -> &Username {
+        self.auth_username.as_ref().unwrap_or(&self.username)
+    }
+
+    /// The name that others see.
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        self.display_name
+            .as_ref()
+            .map_or(self.username.as_str(), DisplayName::as_str)
+    }
+}
+
+impl Record for Account {
+    type State = AccountState;
+    const KIND: Kind = Kind::Account;
+
+    fn tenant(&self) -> Option<&Id> {
+        Some(&self.tenant)
+    }
+
+    fn take_secrets(&mut self) -> Vec<(&'static str, Option<Secret>)> {
+        vec![("password", self.password.take()), ("pin", self.pin.take())]
+    }
+
+    fn made_secrets(&self) -> &'static [&'static str] {
+        &["password"]
+    }
+}

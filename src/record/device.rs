@@ -1,0 +1,333 @@
+//! A device: one phone, by its MAC; and what Dialtone knows of it beside what the admin wrote.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::profile::Settings;
+use super::tenant::{Proof, Tenant};
+use super::{Record, Stored};
+use crate::key::Kind;
+use crate::step2_redirect::UrlTemplate;
+use crate::step3_boot_request::Part;
+use crate::text::{Dial, Id, Label, Place, Serial};
+use crate::time::{Span, Timestamp};
+use crate::vendor::VendorId;
+
+/// Whose phone it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UserType {
+    /// One user's, or a room's.
+    #[default]
+    Standard,
+    /// Whoever logs in; its own lines are those of the host.
+    HotDesking,
+}
+
+impl UserType {
+    /// As it stands in the BootFile.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::HotDesking => "hot-desking",
+        }
+    }
+}
+
+/// An account on a device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// Which of the phone's lines, from 1.
+    pub line: u8,
+    /// The account that registers on it.
+    pub account: Id,
+    /// What the phone shows for the line. Default: the account's display name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Label>,
+}
+
+/// What a key does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Function {
+    /// Takes and makes calls on a line.
+    Line,
+    /// Watches an extension (busy lamp field, RFC 4235) and calls it.
+    Blf,
+    /// Dials a number.
+    SpeedDial,
+    /// Transfers the call.
+    Transfer,
+    /// Calls the voicemail of a line.
+    Voicemail,
+    /// Parks the call.
+    Park,
+    /// Takes a call that rings elsewhere.
+    Pickup,
+    /// Calls with auto-answer.
+    Intercom,
+    /// Sends tones in a call.
+    Dtmf,
+    /// Joins calls.
+    Conference,
+    /// Do not disturb.
+    Dnd,
+    /// Forwards calls.
+    Forward,
+    /// Dials the last number again.
+    Redial,
+    /// Nothing: the key is blank.
+    None,
+}
+
+impl Function {
+    /// Whether the key is of no use without a `value`.
+    #[must_use]
+    pub fn needs_value(self) -> bool {
+        matches!(
+            self,
+            Self::Blf | Self::SpeedDial | Self::Park | Self::Pickup | Self::Intercom | Self::Dtmf
+        )
+    }
+}
+
+/// One key of a device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Button {
+    /// The expansion module that the key is on, from 1; absent: on the phone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<u8>,
+    /// Which key, from 1.
+    pub key: u16,
+    /// What it does.
+    #[serde(rename = "type")]
+    pub function: Function,
+    /// What it dials, watches or sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Dial>,
+    /// What it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Label>,
+    /// The line that it uses, from 1. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u8>,
+}
+
+/// One phone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// The tenant that owns it.
+    pub tenant: Id,
+    /// Who made it.
+    pub vendor: VendorId,
+    /// The model, as the catalogue spells it.
+    pub model: String,
+    /// The number on its box: proof, where the tenant takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<Serial>,
+    /// Where it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<Place>,
+    /// The region that rules match. Default: where its request comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<Place>,
+    /// The profile that its settings come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Id>,
+    /// Whose phone it is. Default `standard`.
+    #[serde(default)]
+    pub user_type: UserType,
+    /// Its accounts.
+    #[serde(default)]
+    pub lines: Vec<Line>,
+    /// Its keys. A key that stands nowhere here is blank, but for the line keys of the first
+    /// lines when no button names a key of the phone at all.
+    #[serde(default)]
+    pub buttons: Vec<Button>,
+    /// Settings of its own, above those of profile and tenant.
+    #[serde(default)]
+    pub settings: Settings,
+    /// Where it is sent, before any rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<UrlTemplate>,
+    /// False: it is refused like a phone that nobody knows. Default true.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Opens a window on create: the first caller within this time is taken for the phone.
+    #[serde(default, skip_serializing)]
+    pub arm: Option<Span>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Record for Device {
+    type State = DeviceState;
+    const KIND: Kind = Kind::Device;
+
+    fn tenant(&self) -> Option<&Id> {
+        Some(&self.tenant)
+    }
+}
+
+/// What Dialtone keeps beside a device: its capabilities, its window, how far it is, its files.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeviceState {
+    /// Which tokens and first-access keys are good.
+    pub access: Access,
+    /// The window that an admin opened, claimed or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// What its tenant demanded when the files were last made. A newer copy in KV wins; this one
+    /// covers the minute in which KV does not know a new tenant.
+    #[serde(default)]
+    pub policy: Policy,
+    /// Accounts that it had lines with before, until it is taken off their lists.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub former_accounts: BTreeSet<Id>,
+    /// How far the phone is.
+    #[serde(default)]
+    pub seen: Seen,
+    /// The files, as they were last made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FileSet>,
+}
+
+/// The part of a tenant's record that decides who is let in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The tenant's [`super::Stored::rev`] that it was read from.
+    pub rev: u64,
+    /// [`super::tenant::Tenant::proofs`].
+    pub proofs: BTreeSet<Proof>,
+    /// [`super::tenant::Tenant::allow_plain_http`].
+    pub allow_plain_http: bool,
+}
+
+impl Policy {
+    /// The policy in a tenant's record; a tenant that is gone lets nobody in.
+    #[must_use]
+    pub fn of(tenant: &Stored<Tenant>) -> Self {
+        Self {
+            rev: tenant.rev,
+            proofs: if tenant.alive() {
+                tenant.record.proofs.clone()
+            } else {
+                BTreeSet::new()
+            },
+            allow_plain_http: tenant.record.allow_plain_http,
+        }
+    }
+}
+
+/// Generations of a device's capabilities.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// The generation of the token that is good now.
+    pub token: u32,
+    /// The tokens before it, while a rotation is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<Former>,
+    /// The generation of the first-access key that is good now.
+    pub first_access: u32,
+    /// Whether the token that is good now was ever used.
+    #[serde(default)]
+    pub used: bool,
+}
+
+/// Tokens that go on serving until their successor is used or their grace ends. More than one if
+/// the device was rotated again before its phone came: it may have taken up any of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    /// The oldest generation that is still good.
+    pub from: u32,
+    /// The end of the grace.
+    pub until: Timestamp,
+}
+
+/// A time within which the first caller is taken for the phone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// When it ends.
+    pub until: Timestamp,
+    /// Who came first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
+}
+
+/// The one caller that a window let in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// When.
+    pub at: Timestamp,
+    /// From which source address (an IPv6 caller's /64).
+    pub source: String,
+}
+
+/// The first time that the phone did each thing, and with which version of its files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// It was told where its files are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirected: Option<Timestamp>,
+    /// It fetched its BootFile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booted: Option<Sighting>,
+    /// It fetched its ACC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured: Option<Sighting>,
+}
+
+/// A first fetch of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// When.
+    pub at: Timestamp,
+    /// [`FileSet::version`] then.
+    pub version: u64,
+}
+
+/// The files of one phone, made of certain revisions of certain records.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FileSet {
+    /// Rises with every change of any byte.
+    pub version: u64,
+    /// When these bytes were made.
+    pub made_at: Timestamp,
+    /// What they were made of.
+    pub sources: Sources,
+    /// The files.
+    pub parts: BTreeMap<Part, File>,
+}
+
+/// What a set of files was made of: KV keys of records and their revisions, and the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sources {
+    /// [`crate::render::TEMPLATES`] of the code that made them.
+    pub templates: u32,
+    /// The scheme and host in their URLs.
+    pub origin: String,
+    /// [`super::Stored::edition`] of the device.
+    pub device: u64,
+    /// [`Access::token`] in their URLs.
+    pub token: u32,
+    /// The shared records, by key.
+    pub records: BTreeMap<String, u64>,
+}
+
+/// One generated file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Keyed hash of the bytes, in quotes.
+    pub etag: String,
+    /// The length of the bytes in clear.
+    pub length: u64,
+    /// The bytes, sealed.
+    pub sealed: String,
+}

@@ -1,0 +1,320 @@
+//! From records to files: gathers what a phone's files are made of, makes them, seals them.
+
+use std::collections::BTreeMap;
+
+use crate::fault::Fault;
+use crate::key::{self, Kind};
+use crate::keys::{Capability, Keys, Signed};
+use crate::mac::Mac;
+use crate::ports::{Mappings, World};
+use crate::record::account::Account;
+use crate::record::device::{Device, File, FileSet, Policy, Sources};
+use crate::record::pbx::Pbx;
+use crate::record::profile::{Profile, Settings};
+use crate::record::tenant::Tenant;
+use crate::record::{Record, Stored};
+use crate::step3_boot_request::Part;
+use crate::step4_boot_file::{Effective, Phone};
+use crate::step6_config_files::PhoneLine;
+use crate::store;
+use crate::text::Id;
+
+/// The version of all templates together. It must rise when a golden file changes: a test sees to
+/// it. Files that an older version made are made again when their phone asks.
+pub const TEMPLATES: u32 = 2;
+
+/// The records that a phone's files are made of.
+#[derive(Debug, Clone)]
+pub struct Ingredients {
+    /// The device.
+    pub device: Stored<Device>,
+    tenant: Option<Stored<Tenant>>,
+    profile: Option<Stored<Profile>>,
+    accounts: BTreeMap<Id, Stored<Account>>,
+    pbxes: BTreeMap<Id, Stored<Pbx>>,
+}
+
+/// Where records are read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// R2, the truth.
+    R2,
+    /// KV, when R2 fails: perhaps a minute old, but enough for a phone to work.
+    Kv,
+}
+
+impl Ingredients {
+    /// Reads everything that a device's files are made of.
+    ///
+    /// # Errors
+    /// The store's [`Fault`].
+    pub async fn gather<W: World>(
+        world: &W,
+        device: Stored<Device>,
+        from: From,
+    ) -> Result<Self, Fault> {
+        let tenant = fetch(world, from, [&device.record.tenant])
+            .await?
+            .pop()
+            .map(|(_, t)| t);
+        let profile = fetch(world, from, &device.record.profile)
+            .await?
+            .pop()
+            .map(|(_, p)| p);
+        let accounts: BTreeMap<Id, Stored<Account>> = fetch(
+            world,
+            from,
+            device.record.lines.iter().map(|line| &line.account),
+        )
+        .await?
+        .into_iter()
+        .collect();
+        let pbxes = fetch(
+            world,
+            from,
+            accounts.values().map(|account| &account.record.pbx),
+        )
+        .await?
+        .into_iter()
+        .collect();
+        Ok(Self {
+            device,
+            tenant,
+            profile,
+            accounts,
+            pbxes,
+        })
+    }
+
+    /// The same with another version of one account, to see what would become of it.
+    #[must_use]
+    pub fn with_account(mut self, id: Id, account: Stored<Account>) -> Self {
+        self.accounts.insert(id, account);
+        self
+    }
+
+    /// The revisions of the shared records, by key; 0 for one that is not there.
+    fn revisions(&self) -> BTreeMap<String, u64> {
+        let record = &self.device.record;
+        let mut revisions = BTreeMap::new();
+        let mut note = |kind, id: &Id, rev: Option<u64>| {
+            revisions.insert(key::record(kind, id.as_str()), rev.unwrap_or(0));
+        };
+        note(
+            Kind::Tenant,
+            &record.tenant,
+            self.tenant.as_ref().map(|t| t.rev),
+        );
+        if let Some(profile) = &record.profile {
+            note(Kind::Profile, profile, self.profile.as_ref().map(|p| p.rev));
+        }
+        for line in &record.lines {
+            note(
+                Kind::Account,
+                &line.account,
+                self.accounts.get(&line.account).map(|a| a.rev),
+            );
+        }
+        for account in self.accounts.values() {
+            let pbx = &account.record.pbx;
+            note(Kind::Pbx, pbx, self.pbxes.get(pbx).map(|p| p.rev));
+        }
+        revisions
+    }
+
+    /// The settings with every level counted in.
+    fn settings(&self) -> Effective {
+        fn of<R: Record>(stored: Option<&Stored<R>>, settings: fn(&R) -> &Settings) -> Settings {
+            stored
+                .filter(|stored| stored.alive())
+                .map(|stored| settings(&stored.record).clone())
+                .unwrap_or_default()
+        }
+        let profile = self
+            .profile
+            .as_ref()
+            .filter(|profile| self.is_ours(profile));
+        let profile = of(profile, |profile| &profile.settings);
+        let tenant = of(self.tenant.as_ref(), |tenant| &tenant.settings);
+        Effective::new(self.device.record.settings.clone().or(&profile).or(&tenant))
+    }
+
+    /// Whether a record that the device refers to is there and its own tenant's: after a delete the
+    /// same id may be somebody else's.
+    fn is_ours<R: Record>(&self, stored: &Stored<R>) -> bool {
+        stored.alive() && stored.record.tenant() == Some(&self.device.record.tenant)
+    }
+
+    /// The phone as its templates see it. A line whose account or PBX is gone is
+    /// left out.
+    ///
+    /// # Errors
+    /// A [`Fault`] if the model is not in the catalogue or a password cannot be opened.
+    pub fn phone<'a>(&'a self, keys: &Keys, mac: Mac, base: &'a str) -> Result<Phone<'a>, Fault> {
+        let device = &self.device.record;
+        let model = crate::vendor::model(device.vendor, &device.model)
+            .ok_or(Fault::Broken("model not in catalogue"))?;
+        let mut lines = Vec::new();
+        for (index, line) in device.lines.iter().enumerate() {
+            let account = self.accounts.get(&line.account).filter(|a| self.is_ours(a));
+            let Some(account) = account else { continue };
+            let pbx = self
+                .pbxes
+                .get(&account.record.pbx)
+                .filter(|p| self.is_ours(p));
+            let Some(pbx) = pbx else { continue };
+            let place = store::secret_place(Kind::Account, line.account.as_str(), "password");
+            let sealed = account
+                .sealed
+                .get("password")
+                .ok_or(Fault::Broken("no password"))?;
+            lines.push(PhoneLine {
+                index,
+                id: &line.account,
+                number: line.line,
+                label: line
+                    .label
+                    .as_ref()
+                    .map_or(account.record.display_name(), |label| label.as_str()),
+                account: &account.record,
+                password: keys.open_secret(&place, sealed)?,
+                pbx: &pbx.record,
+            });
+        }
+        lines.sort_by_key(|line| line.number);
+        Ok(Phone {
+            mac,
+            device,
+            model,
+            settings: self.settings(),
+            lines,
+            base,
+        })
+    }
+
+    /// What the files would be made of now.
+    #[must_use]
+    pub fn sources(&self, origin: &str) -> Sources {
+        Sources {
+            records: self.revisions(),
+            ..expected_sources(&self.device, origin)
+        }
+    }
+
+    /// The tenant's policy, unless what the device has is newer.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        let known = self.device.state.policy.clone();
+        match &self.tenant {
+            Some(tenant) if tenant.rev >= known.rev => Policy::of(tenant),
+            _ => known,
+        }
+    }
+
+    /// Makes every file of the phone and seals it.
+    ///
+    /// # Errors
+    /// A [`Fault`] of a template or of the platform's random bytes.
+    pub fn files<W: World>(&self, world: &W, mac: Mac, origin: &str) -> Result<FileSet, Fault> {
+        let keys = world.keys();
+        let base = base(keys, mac, self.device.state.access.token, origin)?;
+        let phone = self.phone(keys, mac, &base)?;
+        let vendor = self.device.record.vendor.rules();
+        let former = self.device.state.files.as_ref();
+        let mut parts = BTreeMap::new();
+        let mut same = former.is_some_and(|f| f.parts.len() == vendor.parts().len());
+        for part in vendor.parts() {
+            let bytes = vendor.render(*part, &phone)?.into_bytes();
+            let etag = keys.etag(&bytes)?;
+            let before = former.and_then(|files| files.parts.get(part));
+            same &= before.is_some_and(|file| file.etag == etag);
+            let file = match before {
+                // The same bytes keep their sealed form, so that nothing is sealed needlessly.
+                Some(file) if file.etag == etag && keys.is_current(&file.sealed) => file.clone(),
+                _ => File {
+                    etag,
+                    length: u64::try_from(bytes.len()).map_err(|_| Fault::Broken("length"))?,
+                    sealed: keys.seal(world, &file_place(mac, *part), &bytes)?,
+                },
+            };
+            parts.insert(*part, file);
+        }
+        let (version, made_at) = match former {
+            Some(files) if same => (files.version, files.made_at),
+            Some(files) => (files.version + 1, world.now()),
+            None => (1, world.now()),
+        };
+        Ok(FileSet {
+            version,
+            made_at,
+            sources: self.sources(origin),
+            parts,
+        })
+    }
+}
+
+/// The part of [`Sources`] that the device itself says.
+#[must_use]
+pub fn expected_sources(device: &Stored<Device>, origin: &str) -> Sources {
+    Sources {
+        templates: TEMPLATES,
+        origin: origin.to_owned(),
+        device: device.edition,
+        token: device.state.access.token,
+        records: BTreeMap::new(),
+    }
+}
+
+/// `{origin}/p/{token}/`: where a device's files are.
+///
+/// # Errors
+/// The [`Fault`] of [`Keys::sign`].
+pub fn base(keys: &Keys, mac: Mac, generation: u32, origin: &str) -> Result<String, Fault> {
+    let token = keys.sign(Capability::Token, Signed { mac, generation })?;
+    Ok(format!("{origin}/p/{token}/"))
+}
+
+/// The bytes of a file.
+///
+/// # Errors
+/// A [`Fault`] if it was not sealed for this place, or with a key that is gone.
+pub fn open(keys: &Keys, mac: Mac, part: Part, file: &File) -> Result<Vec<u8>, Fault> {
+    keys.open(&file_place(mac, part), &file.sealed)
+}
+
+fn file_place(mac: Mac, part: Part) -> String {
+    format!("file/{mac}/{}", part.neutral_name())
+}
+
+/// Reads records of one kind; what is not there is left out.
+async fn fetch<'a, R: Record, W: World>(
+    world: &W,
+    from: From,
+    ids: impl IntoIterator<Item = &'a Id>,
+) -> Result<Vec<(Id, Stored<R>)>, Fault> {
+    let ids: std::collections::BTreeSet<&Id> = ids.into_iter().collect();
+    let mut found = Vec::new();
+    match from {
+        From::R2 => {
+            for id in ids {
+                if let Some(loaded) = store::load::<R, W>(world, id.as_str()).await? {
+                    found.push((id.clone(), loaded.stored));
+                }
+            }
+        }
+        From::Kv if ids.is_empty() => {}
+        From::Kv => {
+            let keys: Vec<String> = ids
+                .iter()
+                .map(|id| key::record(R::KIND, id.as_str()))
+                .collect();
+            let texts = world.kv().get_many(&keys).await?;
+            for (id, text) in ids.into_iter().zip(texts) {
+                // A miss may be as late as everything in KV, and half a file is worse than none.
+                let text = text.ok_or(Fault::Broken("kv miss"))?;
+                found.push((id.clone(), Stored::read(text.as_bytes())?));
+            }
+        }
+    }
+    Ok(found)
+}

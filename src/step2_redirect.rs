@@ -1,0 +1,460 @@
+//! **Step 2, the redirect.** The RPS checks who asks and answers with a provisioning URL.
+//!
+//! In: an [`Ask`], the device's record and the tenant's policy. Out: a [`Verdict`], and the URL by
+//! the most specific rule. No store is read here, and a refusal says to nobody but the log why.
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+
+use crate::keys::Signed;
+use crate::record::Stored;
+use crate::record::device::{Claim, Device, Policy};
+use crate::record::rule::Rule;
+use crate::record::tenant::Proof;
+use crate::step1_ask::Ask;
+use crate::text::{Id, WebUrl};
+use crate::time::Timestamp;
+
+/// The name under `/p/{token}/` of the redirect as a file of settings, for vendors whose redirect
+/// document can only include.
+pub const SETTINGS_NAME: &str = "redirect.cfg";
+
+/// How long the source that claimed a window gets the same answer again, in seconds: a phone that
+/// lost the answer asks again within minutes.
+pub const SAME_ANSWER_S: u64 = 600;
+
+/// Why a caller is refused. For the log; the caller sees one and the same 404.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// No device has this MAC, or none was named.
+    Unknown,
+    /// The record says that the device is switched off.
+    Disabled,
+    /// The first-access key is none of ours, another device's, or an old one.
+    Key,
+    /// Nothing that the tenant accepts shows that the caller is the phone.
+    NoProof,
+    /// Another caller has claimed the window.
+    Contested,
+    /// The request came by plain http, which the tenant does not allow.
+    PlainHttp,
+    /// The file is none that phones of this vendor ask for.
+    File,
+}
+
+impl Why {
+    /// The reason in logs.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Disabled => "disabled",
+            Self::Key => "key",
+            Self::NoProof => "no proof",
+            Self::Contested => "contested",
+            Self::PlainHttp => "plain http",
+            Self::File => "file",
+        }
+    }
+}
+
+/// What becomes of an [`Ask`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It gets the uniform 404.
+    Refused(Why),
+    /// It is let in by a proof that holds by itself.
+    Proved(Proof),
+    /// It is let in if this claim of the window can be written, once.
+    Claims(Claim),
+}
+
+/// Where a request came from, as the platform says; nothing that the caller can set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The address (`CF-Connecting-IP`).
+    pub address: String,
+    /// ISO 3166 country (`cf.country`).
+    pub country: Option<String>,
+    /// Two-letter continent (`cf.continent`).
+    pub continent: Option<String>,
+}
+
+impl Source {
+    /// What counts as one source: an IPv4 address, or the /64 of an IPv6 address, of which a
+    /// host has many.
+    #[must_use]
+    pub fn neighbourhood(&self) -> String {
+        match self.address.parse::<std::net::Ipv6Addr>() {
+            Ok(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+            }
+            Err(_) => self.address.clone(),
+        }
+    }
+}
+
+/// Decides whether the caller is the phone.
+///
+/// `key` is the first-access key of the path if it is one that we signed.
+#[must_use]
+pub fn decide(
+    ask: &Ask,
+    key: Option<Signed>,
+    device: &Stored<Device>,
+    policy: &Policy,
+    source: &Source,
+    now: Timestamp,
+) -> Verdict {
+    if !device.alive() {
+        return Verdict::Refused(Why::Unknown);
+    }
+    if !device.record.enabled {
+        return Verdict::Refused(Why::Disabled);
+    }
+    if ask.key.is_some() {
+        // A caller that shows a key stands and falls with it: a wrong one never opens a window.
+        let good = key.is_some_and(|key| {
+            Some(key.mac) == ask.mac && key.generation == device.state.access.first_access
+        });
+        return if good && policy.proofs.contains(&Proof::Key) {
+            Verdict::Proved(Proof::Key)
+        } else {
+            Verdict::Refused(Why::Key)
+        };
+    }
+    if policy.proofs.contains(&Proof::Serial) && serial_proves(ask, device) {
+        return Verdict::Proved(Proof::Serial);
+    }
+    if ask.serial.is_some() && device.record.serial.is_some() && !serial_matches(ask, device) {
+        // A wrong serial is a wrong phone; it does not get to claim a window either.
+        return Verdict::Refused(Why::NoProof);
+    }
+    if policy.proofs.contains(&Proof::Window)
+        && let Some(window) = &device.state.window
+    {
+        let from = source.neighbourhood();
+        return match &window.claim {
+            None if now < window.until => Verdict::Claims(Claim {
+                at: now,
+                source: from,
+            }),
+            Some(claim)
+                if claim.source == from
+                    && now.since(claim.at) < SAME_ANSWER_S
+                    && !device.state.access.used =>
+            {
+                Verdict::Proved(Proof::Window)
+            }
+            Some(_) => Verdict::Refused(Why::Contested),
+            None => Verdict::Refused(Why::NoProof),
+        };
+    }
+    Verdict::Refused(Why::NoProof)
+}
+
+fn serial_matches(ask: &Ask, device: &Stored<Device>) -> bool {
+    let serial = device.record.serial.as_ref();
+    serial.is_some_and(|serial| ask.gives_serial(serial))
+}
+
+/// A serial proves something only if it cannot be told from the MAC.
+fn serial_proves(ask: &Ask, device: &Stored<Device>) -> bool {
+    let tells = device.record.vendor.rules().serial_tells_from_mac();
+    let is_the_mac = device
+        .record
+        .serial
+        .as_ref()
+        .zip(ask.mac)
+        .is_some_and(|(serial, mac)| serial.as_str().parse() == Ok(mac));
+    !tells && !is_the_mac && serial_matches(ask, device)
+}
+
+/// A rule with its name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NamedRule {
+    /// The rule's id.
+    pub id: Id,
+    /// The rule.
+    pub rule: Rule,
+}
+
+/// How many fields of a rule match a device, or `None` if one does not.
+#[must_use]
+pub fn specificity(rule: &Rule, device: &Device, source: &Source) -> Option<usize> {
+    let region = device
+        .region
+        .as_ref()
+        .map(|region| region.as_str())
+        .or(source.continent.as_deref());
+    let m = &rule.matches;
+    let fields = [
+        (
+            m.tenant.as_ref().map(Id::as_str),
+            Some(device.tenant.as_str()),
+        ),
+        (
+            m.site.as_ref().map(|s| s.as_str()),
+            device.site.as_ref().map(|s| s.as_str()),
+        ),
+        (m.region.as_ref().map(|r| r.as_str()), region),
+        (
+            m.country.as_ref().map(|c| c.as_str()),
+            source.country.as_deref(),
+        ),
+        (
+            m.vendor.map(crate::vendor::VendorId::name),
+            Some(device.vendor.name()),
+        ),
+        (
+            m.model.as_ref().map(|m| m.as_str()),
+            Some(device.model.as_str()),
+        ),
+    ];
+    let mut matched = 0;
+    for (wanted, has) in fields {
+        if let Some(wanted) = wanted {
+            if !has.is_some_and(|has| has.eq_ignore_ascii_case(wanted)) {
+                return None;
+            }
+            matched += 1;
+        }
+    }
+    Some(matched)
+}
+
+/// The URL template for a device: its own, or that of the rule that matches in the most fields,
+/// then has the highest priority, then the first id; or our own.
+#[must_use]
+pub fn choose<'a>(device: &'a Device, rules: &'a [NamedRule], source: &Source) -> &'a UrlTemplate {
+    static SELF: std::sync::LazyLock<UrlTemplate> =
+        std::sync::LazyLock::new(|| UrlTemplate(UrlTemplate::SELF.to_owned()));
+    if let Some(own) = &device.url {
+        return own;
+    }
+    rules
+        .iter()
+        .filter_map(|named| {
+            let fields = specificity(&named.rule, device, source)?;
+            Some((
+                (fields, named.rule.priority, std::cmp::Reverse(&named.id)),
+                &named.rule.url,
+            ))
+        })
+        .max_by(|(a, _), (b, _)| a.cmp(b))
+        .map_or(&SELF, |(_, url)| url)
+}
+
+/// What fills the placeholders of a [`UrlTemplate`].
+#[derive(Debug, Clone, Copy)]
+pub struct Placeholders<'a> {
+    /// `{self}`: `{origin}/p/{token}/`.
+    pub ours: &'a str,
+    /// `{token}`.
+    pub token: &'a str,
+    /// The device, for `{mac} {serial} {vendor} {model} {tenant}`.
+    pub device: &'a Device,
+    /// `{mac}`.
+    pub mac: crate::mac::Mac,
+}
+
+/// A provisioning URL with placeholders, checked: what it makes is always an absolute URL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UrlTemplate(String);
+
+impl UrlTemplate {
+    /// This service.
+    pub const SELF: &'static str = "{self}";
+
+    const PLACEHOLDERS: [&'static str; 6] = [
+        "{mac}", "{serial}", "{vendor}", "{model}", "{tenant}", "{token}",
+    ];
+
+    /// The template as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The URL with every placeholder filled in; ends in `/`, since file names follow it.
+    #[must_use]
+    pub fn fill(&self, with: Placeholders<'_>) -> String {
+        if self.0 == Self::SELF {
+            return with.ours.to_owned();
+        }
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let serial = with
+            .device
+            .serial
+            .as_ref()
+            .map_or("", |serial| serial.as_str());
+        let mut url = self.0.clone();
+        for (placeholder, value) in [
+            ("{mac}", with.mac.to_string()),
+            ("{serial}", encode(serial)),
+            ("{vendor}", with.device.vendor.name().to_owned()),
+            ("{model}", encode(&with.device.model)),
+            ("{tenant}", with.device.tenant.to_string()),
+            ("{token}", with.token.to_owned()),
+        ] {
+            url = url.replace(placeholder, &value);
+        }
+        if !url.ends_with('/') {
+            url.push('/');
+        }
+        url
+    }
+
+    /// The template as a URL, with a letter in the place of each placeholder.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(&self) -> Result<WebUrl, String> {
+        let mut sample = self.0.clone();
+        for placeholder in Self::PLACEHOLDERS {
+            sample = sample.replace(placeholder, "x");
+        }
+        if sample.contains(['{', '}']) {
+            return Err("has a placeholder other than {self} {mac} {serial} {vendor} {model} {tenant} {token}".to_owned());
+        }
+        WebUrl::try_from(sample)
+    }
+}
+
+impl TryFrom<String> for UrlTemplate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let template = Self(text);
+        if template.0 == Self::SELF {
+            return Ok(template);
+        }
+        template.parse()?;
+        if template.0.contains('?') {
+            return Err("must not have a query: the phone puts file names behind it".to_owned());
+        }
+        // A placeholder in the host would let a record choose the server.
+        let host = template
+            .0
+            .split("://")
+            .nth(1)
+            .and_then(|rest| rest.split(['/', '?']).next());
+        if host.is_none_or(|host| host.contains('{')) {
+            return Err("must not have a placeholder in the host".to_owned());
+        }
+        Ok(template)
+    }
+}
+
+impl From<UrlTemplate> for String {
+    fn from(template: UrlTemplate) -> Self {
+        template.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(matches: &serde_json::Value, url: &str, priority: i32, id: &str) -> NamedRule {
+        let rule = serde_json::json!({"match": matches, "url": url, "priority": priority});
+        NamedRule {
+            id: Id::try_from(id).unwrap(),
+            rule: serde_json::from_value(rule).unwrap(),
+        }
+    }
+
+    fn device() -> Device {
+        serde_json::from_value(serde_json::json!({
+            "tenant": "acme", "vendor": "yealink", "model": "T46U", "site": "berlin",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_rule_that_matches_in_more_fields_wins() {
+        let source = Source {
+            country: Some("DE".to_owned()),
+            continent: Some("EU".to_owned()),
+            ..Source::default()
+        };
+        let rules = [
+            rule(&serde_json::json!({}), "https://any.example/", 99, "a"),
+            rule(
+                &serde_json::json!({"tenant": "acme"}),
+                "https://tenant.example/",
+                9,
+                "b",
+            ),
+            rule(
+                &serde_json::json!({"tenant": "acme", "country": "de"}),
+                "https://two.example/",
+                0,
+                "c",
+            ),
+            rule(
+                &serde_json::json!({"site": "berlin", "region": "eu"}),
+                "https://higher.example/",
+                5,
+                "e",
+            ),
+            rule(
+                &serde_json::json!({"site": "Berlin", "model": "t46u"}),
+                "https://first-id.example/",
+                5,
+                "d",
+            ),
+            rule(
+                &serde_json::json!({"site": "berlin", "model": "T46U", "country": "FR"}),
+                "https://no.example/",
+                100,
+                "f",
+            ),
+        ];
+        let device = device();
+        let mut left: Vec<_> = rules.to_vec();
+        for expected in ["first-id", "higher", "two", "tenant", "any"] {
+            let chosen = choose(&device, &left, &source).as_str().to_owned();
+            assert_eq!(chosen, format!("https://{expected}.example/"));
+            left.retain(|named| named.rule.url.as_str() != chosen);
+        }
+        assert_eq!(choose(&device, &left, &source).as_str(), UrlTemplate::SELF);
+    }
+
+    #[test]
+    fn a_device_with_its_own_url_needs_no_rule() {
+        let mut device = device();
+        device.url = Some(UrlTemplate::try_from("https://own.example/{mac}".to_owned()).unwrap());
+        let url = choose(&device, &[], &Source::default()).fill(Placeholders {
+            ours: "https://us.example/p/T/",
+            token: "T",
+            device: &device,
+            mac: "805ec0000001".parse().unwrap(),
+        });
+        assert_eq!(url, "https://own.example/805ec0000001/");
+    }
+
+    #[test]
+    fn a_url_that_could_lead_astray_is_refused() {
+        for wrong in [
+            "",
+            "x",
+            "ftp://a.example/",
+            "https://a.example/?mac=",
+            "https://",
+            "https://u:p@a.example/",
+            "https://a.example/ x",
+            "https://a.example/\"",
+            "https://{tenant}.example/",
+            "https://a.example/{what}",
+            "https://a.example/#f",
+            "https://a.example/\n",
+            "javascript:alert(1)",
+            "https://a.example/\\",
+        ] {
+            assert!(UrlTemplate::try_from(wrong.to_owned()).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! The texts that may stand in a record. Each type's constructor is the only check there is: what
+//! holds one can be printed into any line or element that a phone reads without breaking out.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a character may not stand in any text of a record, or `None` if it may.
+///
+/// Line breaks and other controls would add lines to a phone's file; the Unicode line separators
+/// do the same in some parsers; bidirectional controls make a preview show what is not there;
+/// non-characters and lone surrogates are no XML (XML 1.0, section 2.2).
+fn objection(c: char) -> Option<&'static str> {
+    match c {
+        '\n' | '\r' => Some("must not hold a line break"),
+        '\u{2028}' | '\u{2029}' => Some("must not hold a line or paragraph separator"),
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => {
+            Some("must not hold a bidirectional control")
+        }
+        '\u{feff}' => Some("must not hold a byte order mark"),
+        c if c.is_control() => Some("must not hold a control character"),
+        c if (u32::from(c) & 0xfffe) == 0xfffe || ('\u{fdd0}'..='\u{fdef}').contains(&c) => {
+            Some("must not hold a non-character")
+        }
+        _ => None,
+    }
+}
+
+/// One line of text: 1 to `max` characters, none that could end the line, no white space around it.
+fn one_line(text: &str, max: usize) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    if text.chars().count() > max {
+        return Err(format!("must have at most {max} characters"));
+    }
+    if let Some(why) = text.chars().find_map(objection) {
+        return Err(why.to_owned());
+    }
+    if text.trim() != text {
+        return Err("must not begin or end with white space".to_owned());
+    }
+    Ok(())
+}
+
+/// A text of `1..=max` characters that are all allowed by `allowed`.
+fn only(text: &str, max: usize, allowed: fn(char) -> bool, says: &str) -> Result<(), String> {
+    if text.is_empty() || text.chars().count() > max {
+        return Err(format!("must have 1 to {max} characters"));
+    }
+    if text.chars().all(allowed) {
+        Ok(())
+    } else {
+        Err(format!("may hold only {says}"))
+    }
+}
+
+macro_rules! text_type {
+    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                let check: fn(&str) -> Result<(), String> = $check;
+                check(&text)?;
+                Ok(Self(text))
+            }
+        }
+
+        impl TryFrom<&str> for $name {
+            type Error = String;
+
+            fn try_from(text: &str) -> Result<Self, String> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(text: $name) -> Self {
+                text.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_type! {
+    /// The name of a tenant, profile, PBX, account or rule: lower-case letters, digits, `-`, `_`
+    /// and `.`, at most 64, starting with a letter or digit.
+    Id, |text| {
+        only(
+            text,
+            64,
+            |c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c),
+            "lower-case letters, digits, '-', '_' and '.'",
+        )?;
+        if text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            Ok(())
+        } else {
+            Err("must start with a letter or digit".to_owned())
+        }
+    }
+}
+
+text_type! {
+    /// The user part of a SIP address and the name of the PJSIP objects at the PBX.
+    ///
+    /// RFC 3261's `user` without escapes, less what a PJSIP list or a phone's file would split at
+    /// (`,`, `;`, `&`, `=`, `$`, `?`, `/`).
+    Username, |text| {
+        if text.bytes().all(|b| b == b'.') {
+            // "." and ".." mean a place in a path, and ARI has names in paths.
+            return Err("must not be only dots".to_owned());
+        }
+        only(
+            text,
+            64,
+            |c| c.is_ascii_alphanumeric() || "-_.!~*'+".contains(c),
+            "ASCII letters, digits and -_.!~*'+",
+        )
+    }
+}
+
+text_type! {
+    /// A name that people read on a display: any letter, at most 128 characters.
+    DisplayName, |text| one_line(text, 128)
+}
+
+text_type! {
+    /// What a key of a phone says: any letter, at most 64 characters.
+    Label, |text| one_line(text, 64)
+}
+
+text_type! {
+    /// What a key dials or watches: a number, a star code, a SIP user or address.
+    Dial, |text| only(
+        text,
+        128,
+        |c| c.is_ascii_alphanumeric() || "+*#-_.!~'@:".contains(c),
+        "ASCII letters, digits and +*#-_.!~'@:",
+    )
+}
+
+text_type! {
+    /// The number on the phone's box. Compared without regard to case.
+    Serial, |text| only(
+        text,
+        64,
+        |c| c.is_ascii_alphanumeric() || "-_".contains(c),
+        "ASCII letters, digits, '-' and '_'",
+    )
+}
+
+text_type! {
+    /// A site, region or country in a record or a rule: an [`Id`] in any case of letters.
+    Place, |text| only(
+        text,
+        64,
+        |c| c.is_ascii_alphanumeric() || "-_.".contains(c),
+        "ASCII letters, digits, '-', '_' and '.'",
+    )
+}
+
+text_type! {
+    /// A host name (RFC 1123, fully spelled in ASCII) or an IPv4 or IPv6 address.
+    Host, |text| {
+        if text.parse::<std::net::IpAddr>().is_ok() {
+            return Ok(());
+        }
+        only(text, 253, |c| c.is_ascii_alphanumeric() || "-.".contains(c), "a host name or an address")?;
+        let label_ok = |l: &str| !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-');
+        // A name whose last label is a number would be read as a bad IPv4 address.
+        let numeric_end = text.rsplit('.').next().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()));
+        if text.split('.').all(label_ok) && !numeric_end {
+            Ok(())
+        } else {
+            Err("is not a host name or an IP address".to_owned())
+        }
+    }
+}
+
+text_type! {
+    /// A language tag of a phone's menus, such as `en`, `de` or `pt-BR` (BCP 47, the simple part).
+    Language, |text| {
+        only(text, 11, |c| c.is_ascii_alphanumeric() || c == '-', "letters, digits and '-'")?;
+        let mut parts = text.split('-');
+        if parts.next().is_some_and(|l| (2..=3).contains(&l.len()) && l.bytes().all(|b| b.is_ascii_lowercase()))
+            && parts.all(|p| (2..=8).contains(&p.len()))
+        {
+            Ok(())
+        } else {
+            Err("must be a language tag, such as de or pt-BR".to_owned())
+        }
+    }
+}
+
+text_type! {
+    /// A dialplan context or an authentication realm of the PBX.
+    PbxWord, |text| only(
+        text,
+        80,
+        |c| c.is_ascii_alphanumeric() || "-_.@:".contains(c),
+        "ASCII letters, digits and -_.@:",
+    )
+}
+
+text_type! {
+    /// An `http:` or `https:` URL: a host, no user or password, no fragment, and only characters
+    /// that end no line, quoted value or element in any vendor's file. What else a URL needs can be
+    /// percent-encoded.
+    WebUrl, |text| {
+        if text.len() > 512 {
+            return Err("must have at most 512 characters".to_owned());
+        }
+        if !text.bytes().all(|b| b.is_ascii_graphic() && !b"\"'<>\\`{}".contains(&b)) {
+            return Err("may hold only ASCII without spaces, quotes, braces, <, > and backslash".to_owned());
+        }
+        // http::Uri drops a fragment without a word.
+        if text.contains('#') {
+            return Err("must not have a fragment".to_owned());
+        }
+        let uri: http::Uri = text.parse().map_err(|error| format!("is not a URL: {error}"))?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err("must be an http or https URL".to_owned());
+        }
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        if authority.contains('@') {
+            return Err("must not hold a user or a password".to_owned());
+        }
+        let host = uri.host().unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        Host::try_from(bare).map_err(|_| "has no valid host".to_owned())?;
+        if authority.len() > host.len() && uri.port_u16().is_none_or(|port| port == 0) {
+            return Err("has no valid port".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl WebUrl {
+    /// Whether it is an `https:` URL.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0
+            .get(..6)
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
+    }
+
+    /// The host's name, in lower case; `None` for an IP address.
+    #[must_use]
+    pub fn host_name(&self) -> Option<String> {
+        let uri: http::Uri = self.0.parse().ok()?;
+        let host = uri.host()?.trim_end_matches('.').to_ascii_lowercase();
+        let address = host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
+        (!address).then_some(host)
+    }
+}
+
+impl PbxWord {
+    /// Asterisk's own realm for digest challenges (`pjsip.conf`, `default_realm`).
+    #[must_use]
+    pub fn asterisk() -> Self {
+        Self("asterisk".to_owned())
+    }
+
+    /// The dialplan context that Asterisk gives an endpoint without one.
+    #[must_use]
+    pub fn default_context() -> Self {
+        Self("default".to_owned())
+    }
+}
+
+impl Host {
+    /// The public pool of time servers.
+    #[must_use]
+    pub fn ntp_pool() -> Self {
+        Self("pool.ntp.org".to_owned())
+    }
+}
+
+impl Language {
+    /// English.
+    #[must_use]
+    pub fn english() -> Self {
+        Self("en".to_owned())
+    }
+}
+
+text_type! {
+    /// A time zone of the IANA database, such as `Europe/Berlin`.
+    ZoneName, |text| {
+        only(text, 64, |c| c.is_ascii_alphanumeric() || "+-_/".contains(c), "the name of an IANA time zone")?;
+        if crate::zone::known(text) {
+            Ok(())
+        } else {
+            Err("is not a time zone of the IANA database".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_display_name_takes_any_letter_but_no_line_break() {
+        for fine in [
+            "Zoë",
+            "Müller & <Söhne> \"x\" 'y' ; # % $ \\",
+            "田中 🦀",
+            "NO",
+            "%NULL%",
+        ] {
+            assert!(DisplayName::try_from(fine).is_ok(), "{fine}");
+        }
+        for (wrong, why) in [
+            ("a\nb", "line break"),
+            ("a\rb", "line break"),
+            ("a\u{85}b", "control"),
+            ("a\0b", "control"),
+            ("a\u{2028}b", "separator"),
+            ("a\u{202e}b", "bidirectional"),
+            ("a\u{ffff}b", "non-character"),
+            (" a", "white space"),
+            ("", "empty"),
+        ] {
+            let error = DisplayName::try_from(wrong).unwrap_err();
+            assert!(error.contains(why), "{wrong:?}: {error}");
+        }
+        assert!(DisplayName::try_from("x".repeat(129)).is_err());
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address() {
+        for fine in ["pbx.example.com", "localhost", "127.0.0.1", "2001:db8::1"] {
+            assert!(Host::try_from(fine).is_ok(), "{fine}");
+        }
+        for wrong in [
+            "",
+            "a b",
+            "-a.example",
+            "a..b",
+            "1.2.3",
+            "http://x",
+            "a/b",
+            "ü.example",
+        ] {
+            assert!(Host::try_from(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_a_display_name_is_one_line(text in "\\PC*|[\\x00-\\x20\\u{80}-\\u{9f}a]*") {
+            if let Ok(name) = DisplayName::try_from(text.clone()) {
+                assert_eq!(name.as_str(), text);
+                assert_eq!(name.as_str().lines().count(), 1);
+                assert!(!name.as_str().chars().any(char::is_control));
+            }
+        }
+    }
+}

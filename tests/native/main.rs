@@ -1,0 +1,14 @@
+//! Everything that needs no Worker and no PBX: golden files, properties, and the phone's way
+//! through the request path, all on the fakes of `world`.
+
+mod ask;
+mod asterisk;
+mod expected;
+mod fixtures;
+mod golden;
+mod phone;
+mod properties;
+mod readers;
+mod reconcile;
+mod regressions;
+mod world;

@@ -1,0 +1,28 @@
+//! The Worker in Cloudflare's own runtime with its KV and R2 simulators, asked over real HTTP from
+//! outside. Most tests share one Worker and have a customer of their own in it; those that need other
+//! secrets, another build or the scheduled handler start one for themselves.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the Worker's clock is out there, and so is this one"
+)]
+
+mod admin;
+mod clear;
+mod cron;
+mod edits;
+mod files;
+mod flow;
+mod leaks;
+mod malformed;
+mod office;
+mod outlets;
+mod panics;
+mod phone;
+#[path = "../native/readers.rs"]
+mod readers;
+mod records;
+mod refusals;
+mod secrets;
+mod token;
+mod window;

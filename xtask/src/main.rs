@@ -1,0 +1,75 @@
+//! Tasks of the project, called as `cargo xtask <task>`.
+//! One file per task; this one only finds the task and reports its failure.
+
+mod admin;
+mod build;
+mod demo;
+mod phone;
+mod screen;
+mod signal;
+mod size;
+mod smoke;
+mod soak;
+mod test;
+mod tools;
+
+use std::env;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+Tasks, as `cargo xtask <task>`:
+
+  build [--features F] [--out DIR]   the Worker for wrangler, into build/
+  demo [--once]                      starts Dialtone here, plays a phone, and stays up to try things
+                                     on; with --once tries its own suggestions, and ends
+  size                               what a deploy would upload, held against the budget
+  smoke URL [--token T]              checks a deployment from outside, with a customer of its own
+                                     that it removes again; the token is also taken from
+                                     DIALTONE_ADMIN_TOKEN. `--local` in place of the URL starts one
+  soak [--minutes N] [--seed S]      plays admins, phones and strangers at random, for 10 minutes
+       [--tenth]                     if not told otherwise; a tenth of that with --tenth
+  test                               all checks and tests, as CI runs them
+  tools                              what the other tasks need: the wasm target, the npm packages
+  help                               this list
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let Some((task, arguments)) = arguments.split_first() else {
+        print!("{HELP}");
+        return Ok(());
+    };
+    match task.as_str() {
+        "build" => build::run(arguments),
+        "demo" => demo::run(arguments),
+        "smoke" => smoke::run(arguments),
+        "soak" => soak::run(arguments),
+        "size" => no_more(arguments).and_then(|()| size::run()),
+        "test" => no_more(arguments).and_then(|()| test::run()),
+        "tools" => no_more(arguments).and_then(|()| tools::run()),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("there is no task `{task}`; `cargo xtask help` lists them"),
+    }
+}
+
+fn no_more(arguments: &[String]) -> Result<()> {
+    match arguments.first() {
+        Some(argument) => bail!("`{argument}` is too much; `cargo xtask help` shows what is taken"),
+        None => Ok(()),
+    }
+}
