@@ -26,6 +26,7 @@ use crate::step2_redirect::NamedRule;
 use crate::step5_config_request::stale;
 use crate::store::{self, Loaded};
 use crate::text::{Id, Username};
+use crate::upload;
 
 /// The metadata of a mark that says when its save began, in seconds since 1970.
 pub const BEGUN: &str = "begun";
@@ -314,6 +315,9 @@ async fn names<W: World>(world: &W, id: &str, stored: &Stored<Account>) -> Resul
 async fn device<W: World>(world: &W, id: &str, origin: Option<&str>) -> Result<(), Fault> {
     let mac: Mac = id.parse().map_err(|_| Fault::Broken("device key"))?;
     if let Some(stored) = refresh(world, mac, origin).await? {
+        if !stored.alive() {
+            upload::remove_all(world, mac).await?;
+        }
         leave(world, mac, &stored).await?;
         for line in &stored.record.lines {
             relist(world, &line.account).await?;
@@ -416,7 +420,7 @@ pub async fn refresh<W: World>(
         if !stored.alive() {
             return Ok(Some(stored));
         }
-        let made = Ingredients::gather(world, stored, From::R2).await?;
+        let made = Ingredients::gather(world, mac, stored, From::R2).await?;
         let sources = made.sources(&origin);
         let known: Vec<(String, u64)> = sources.records.clone().into_iter().collect();
         let policy = made.policy();
@@ -432,7 +436,7 @@ pub async fn refresh<W: World>(
         if good && stored.state.policy == policy {
             return Ok(Some(stored));
         }
-        stored.state.files = Some(made.files(world, mac, &origin)?);
+        stored.state.files = Some(made.files(world, &origin)?);
         stored.state.policy = policy;
         stored.rev += 1;
         match store::replace(world, &id, &stored, Some(&etag)).await {

@@ -10,6 +10,7 @@
 //! | `unfinished/{kind}/{id}/{nonce}` | | a save that the scheduled handler must finish if nobody else does |
 //! | `pbx-state/{pbx}` | | who is registered, what was pushed |
 //! | `reconcile` | | the last run |
+//! | `upload/{mac}/{name}` | | what a phone put there, sealed |
 //! | `lease` | | who may run now |
 //!
 //! Ids hold no `/`, so a key splits in one way only.
@@ -18,6 +19,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::mac::Mac;
 use crate::text::{Id, Username};
 
 /// The kinds of records.
@@ -177,6 +179,18 @@ pub const ALL_UNFINISHED: &str = "unfinished/";
 pub fn parse_unfinished(key: &str) -> Option<(Kind, &str)> {
     let (record, _) = key.strip_prefix(ALL_UNFINISHED)?.rsplit_once('/')?;
     parse_record(record)
+}
+
+/// `upload/{mac}/{name}`: what a phone put under a name of its vendor's.
+#[must_use]
+pub fn upload(mac: Mac, name: &str) -> String {
+    format!("upload/{mac}/{name}")
+}
+
+/// The prefix of all that a phone put there.
+#[must_use]
+pub fn uploads(mac: Mac) -> String {
+    format!("upload/{mac}/")
 }
 
 /// `pbx-state/{pbx}`: what was seen at and pushed to a PBX.

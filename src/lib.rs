@@ -28,6 +28,7 @@
 
 // Words
 pub mod fault;
+pub mod ident;
 pub mod key;
 pub mod keys;
 pub mod mac;
@@ -58,6 +59,7 @@ pub mod render;
 pub mod serve;
 pub mod store;
 pub mod tick;
+pub mod upload;
 
 #[cfg(target_arch = "wasm32")]
 mod shell;

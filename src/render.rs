@@ -10,22 +10,23 @@ use crate::ports::{Mappings, World};
 use crate::record::account::Account;
 use crate::record::device::{Device, File, FileSet, Policy, Sources};
 use crate::record::pbx::Pbx;
-use crate::record::profile::{Profile, Settings};
+use crate::record::profile::Profile;
+use crate::record::settings::{ADMIN_PASSWORD, Setting, Settings, USER_PASSWORD};
 use crate::record::tenant::Tenant;
 use crate::record::{Record, Stored};
+use crate::secret::Secret;
 use crate::step3_boot_request::Part;
 use crate::step4_boot_file::{Effective, Phone};
 use crate::step6_config_files::PhoneLine;
 use crate::store;
 use crate::text::Id;
-
-/// The version of all templates together. It must rise when a golden file changes: a test sees to
-/// it. Files that an older version made are made again when their phone asks.
-pub const TEMPLATES: u32 = 2;
+use crate::vendor;
 
 /// The records that a phone's files are made of.
 #[derive(Debug, Clone)]
 pub struct Ingredients {
+    /// Whose files they are.
+    pub mac: Mac,
     /// The device.
     pub device: Stored<Device>,
     tenant: Option<Stored<Tenant>>,
@@ -50,6 +51,7 @@ impl Ingredients {
     /// The store's [`Fault`].
     pub async fn gather<W: World>(
         world: &W,
+        mac: Mac,
         device: Stored<Device>,
         from: From,
     ) -> Result<Self, Fault> {
@@ -78,6 +80,7 @@ impl Ingredients {
         .into_iter()
         .collect();
         Ok(Self {
+            mac,
             device,
             tenant,
             profile,
@@ -123,7 +126,7 @@ impl Ingredients {
     }
 
     /// The settings with every level counted in.
-    fn settings(&self) -> Effective {
+    fn settings(&self) -> Settings {
         fn of<R: Record>(stored: Option<&Stored<R>>, settings: fn(&R) -> &Settings) -> Settings {
             stored
                 .filter(|stored| stored.alive())
@@ -136,7 +139,31 @@ impl Ingredients {
             .filter(|profile| self.is_ours(profile));
         let profile = of(profile, |profile| &profile.settings);
         let tenant = of(self.tenant.as_ref(), |tenant| &tenant.settings);
-        Effective::new(self.device.record.settings.clone().or(&profile).or(&tenant))
+        self.device.record.settings.clone().or(&profile).or(&tenant)
+    }
+
+    /// A password among the settings, of the uppermost level that has one.
+    fn setting_password(&self, keys: &Keys, name: &str) -> Result<Option<Secret>, Fault> {
+        fn sealed<'a, R: Record>(
+            stored: Option<&'a Stored<R>>,
+            id: &str,
+            name: &str,
+        ) -> Option<(String, &'a String)> {
+            let sealed = stored.filter(|stored| stored.alive())?.sealed.get(name)?;
+            Some((store::secret_place(R::KIND, id, name), sealed))
+        }
+        let record = &self.device.record;
+        let profile = self
+            .profile
+            .as_ref()
+            .filter(|profile| self.is_ours(profile))
+            .zip(record.profile.as_ref());
+        let level = sealed(Some(&self.device), &self.mac.to_string(), name)
+            .or_else(|| profile.and_then(|(stored, id)| sealed(Some(stored), id.as_str(), name)))
+            .or_else(|| sealed(self.tenant.as_ref(), record.tenant.as_str(), name));
+        level
+            .map(|(place, sealed)| keys.open_secret(&place, sealed))
+            .transpose()
     }
 
     /// Whether a record that the device refers to is there and its own tenant's: after a delete the
@@ -150,9 +177,9 @@ impl Ingredients {
     ///
     /// # Errors
     /// A [`Fault`] if the model is not in the catalogue or a password cannot be opened.
-    pub fn phone<'a>(&'a self, keys: &Keys, mac: Mac, base: &'a str) -> Result<Phone<'a>, Fault> {
+    pub fn phone<'a>(&'a self, keys: &Keys, base: &'a str) -> Result<Phone<'a>, Fault> {
         let device = &self.device.record;
-        let model = crate::vendor::model(device.vendor, &device.model)
+        let model = vendor::model(device.vendor, &device.model)
             .ok_or(Fault::Broken("model not in catalogue"))?;
         let mut lines = Vec::new();
         for (index, line) in device.lines.iter().enumerate() {
@@ -182,14 +209,45 @@ impl Ingredients {
             });
         }
         lines.sort_by_key(|line| line.number);
-        Ok(Phone {
-            mac,
+        let settings = self.settings();
+        let mut given = settings.given();
+        let mut settings = Effective::new(settings, device.vendor);
+        settings.resync_minutes = spread(
+            settings.resync_minutes,
+            settings.resync_spread_minutes,
+            self.mac,
+        );
+        settings.admin_password = self.setting_password(keys, ADMIN_PASSWORD)?;
+        settings.user_password = self.setting_password(keys, USER_PASSWORD)?;
+        given.extend(
+            settings
+                .admin_password
+                .as_ref()
+                .map(|_| Setting::AdminPassword),
+        );
+        given.extend(
+            settings
+                .user_password
+                .as_ref()
+                .map(|_| Setting::UserPassword),
+        );
+        let mut phone = Phone {
+            mac: self.mac,
             device,
             model,
-            settings: self.settings(),
+            settings,
+            given,
+            left_out: Vec::new(),
             lines,
             base,
-        })
+            version: self.device.rev,
+        };
+        let own = [ADMIN_PASSWORD, USER_PASSWORD];
+        vendor::leave_out(
+            &mut phone,
+            own.map(|name| self.device.sealed.contains_key(name)),
+        )?;
+        Ok(phone)
     }
 
     /// What the files would be made of now.
@@ -215,35 +273,49 @@ impl Ingredients {
     ///
     /// # Errors
     /// A [`Fault`] of a template or of the platform's random bytes.
-    pub fn files<W: World>(&self, world: &W, mac: Mac, origin: &str) -> Result<FileSet, Fault> {
+    pub fn files<W: World>(&self, world: &W, origin: &str) -> Result<FileSet, Fault> {
         let keys = world.keys();
-        let base = base(keys, mac, self.device.state.access.token, origin)?;
-        let phone = self.phone(keys, mac, &base)?;
-        let vendor = self.device.record.vendor.rules();
+        let base = base(keys, self.mac, self.device.state.access.token, origin)?;
+        let mut phone = self.phone(keys, &base)?;
         let former = self.device.state.files.as_ref();
+        let rules = self.device.record.vendor.rules();
+        let names = rules.parts(phone.model);
+        let (mut version, mut made_at) = (0, world.now());
+        let mut made = Vec::new();
+        if let Some(files) = former {
+            // Under the version that the files have: only a file that differs makes a new one.
+            (version, made_at) = (files.version, files.made_at);
+            phone.version = version;
+            made = write(keys, &phone)?;
+        }
+        let same = |(part, _, etag): &(Part, Vec<u8>, String)| {
+            former.is_some_and(|files| files.parts.get(part).is_some_and(|file| file.etag == *etag))
+        };
+        if made.is_empty()
+            || !made.iter().all(same)
+            || former.is_some_and(|files| files.parts.len() != names.len())
+        {
+            // At least the record's revision, which also rises over a deletion, and without the files
+            // in KV's copy: a phone that compares versions must never see a lower one.
+            version = (version + 1).max(self.device.rev);
+            made_at = world.now();
+            phone.version = version;
+            made = write(keys, &phone)?;
+        }
         let mut parts = BTreeMap::new();
-        let mut same = former.is_some_and(|f| f.parts.len() == vendor.parts().len());
-        for part in vendor.parts() {
-            let bytes = vendor.render(*part, &phone)?.into_bytes();
-            let etag = keys.etag(&bytes)?;
-            let before = former.and_then(|files| files.parts.get(part));
-            same &= before.is_some_and(|file| file.etag == etag);
+        for (part, bytes, etag) in made {
+            let before = former.and_then(|files| files.parts.get(&part));
             let file = match before {
                 // The same bytes keep their sealed form, so that nothing is sealed needlessly.
                 Some(file) if file.etag == etag && keys.is_current(&file.sealed) => file.clone(),
                 _ => File {
                     etag,
                     length: u64::try_from(bytes.len()).map_err(|_| Fault::Broken("length"))?,
-                    sealed: keys.seal(world, &file_place(mac, *part), &bytes)?,
+                    sealed: keys.seal(world, &file_place(self.mac, part), &bytes)?,
                 },
             };
-            parts.insert(*part, file);
+            parts.insert(part, file);
         }
-        let (version, made_at) = match former {
-            Some(files) if same => (files.version, files.made_at),
-            Some(files) => (files.version + 1, world.now()),
-            None => (1, world.now()),
-        };
         Ok(FileSet {
             version,
             made_at,
@@ -253,11 +325,33 @@ impl Ingredients {
     }
 }
 
+/// The period of one phone: up to `most` minutes longer than the others', the same each time.
+fn spread(minutes: u32, most: u32, mac: Mac) -> u32 {
+    // The last bytes of a MAC count up; a multiplication scatters them (Knuth, 6.4).
+    let [_, _, a, b, c, d] = mac.bytes();
+    let scattered = u32::from_be_bytes([a, b, c, d]).wrapping_mul(2_654_435_769) >> 8;
+    (minutes + scattered % (most + 1)).min(43_200)
+}
+
+/// Every part of a phone, with its bytes and their `ETag`.
+fn write(keys: &Keys, phone: &Phone<'_>) -> Result<Vec<(Part, Vec<u8>, String)>, Fault> {
+    let rules = phone.device.vendor.rules();
+    rules
+        .parts(phone.model)
+        .iter()
+        .map(|part| {
+            let bytes = rules.render(*part, phone)?.into_bytes();
+            let etag = keys.etag(&bytes)?;
+            Ok((*part, bytes, etag))
+        })
+        .collect()
+}
+
 /// The part of [`Sources`] that the device itself says.
 #[must_use]
 pub fn expected_sources(device: &Stored<Device>, origin: &str) -> Sources {
     Sources {
-        templates: TEMPLATES,
+        templates: device.record.vendor.rules().templates(),
         origin: origin.to_owned(),
         device: device.edition,
         token: device.state.access.token,

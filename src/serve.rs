@@ -24,7 +24,8 @@ use crate::step3_boot_request::{self, Admission, Part};
 use crate::step5_config_request::{has_it, stale};
 use crate::store::{self, Loaded};
 use crate::time::Timestamp;
-use crate::vendor::{self, Redirect, VendorId};
+use crate::vendor::{self, Asked, Asker, Redirect, VendorId};
+use crate::{ident, upload};
 
 /// What is handed out: whole URLs.
 pub struct Place<'a> {
@@ -34,16 +35,10 @@ pub struct Place<'a> {
 
 /// Answers a request to `/rps` or `/p/`.
 pub async fn phone<W: World>(world: &W, place: &Place<'_>, request: &Request) -> Answer {
-    if request.method != Method::GET && request.method != Method::HEAD {
-        let mut response = respond(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "text/plain; charset=utf-8",
-            b"GET or HEAD\n".to_vec(),
-        );
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response.into();
+    let reads = matches!(request.method, Method::GET | Method::HEAD);
+    let uploads = request.method == Method::PUT && request.path.starts_with("/p/");
+    if !reads && !uploads {
+        return other_method().into();
     }
     let origin = request.origin(place.public_url);
     let answered = match request.path.strip_prefix("/p/") {
@@ -59,6 +54,19 @@ pub async fn phone<W: World>(world: &W, place: &Place<'_>, request: &Request) ->
         let [spread] = world.random().unwrap_or([0]);
         unavailable(spread).into()
     })
+}
+
+/// The answer to a method that nothing here takes: the same for every path and file.
+fn other_method() -> Response<Vec<u8>> {
+    let mut response = respond(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "text/plain; charset=utf-8",
+        b"GET or HEAD\n".to_vec(),
+    );
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
 }
 
 /// A path without the capability in it, for logs.
@@ -103,18 +111,15 @@ async fn rps<W: World>(world: &W, origin: &str, request: &Request) -> Result<Ans
         ask.mac = key.map(|key| key.mac);
     }
     let common = match &ask.form {
-        Form::File(name) if nameless_file => vendor::common(name),
+        Form::File(name) if nameless_file => vendor::common(name, &here(origin, &request.path))?,
         _ => None,
     };
     let refused = |why: Why, late: bool| async move {
         match common {
             // Constant and without a name of anybody: there is nothing to refuse.
-            Some(document) => Ok(respond(
-                StatusCode::OK,
-                document.content_type,
-                document.text.into_bytes(),
-            )
-            .into()),
+            Some(document) => {
+                Ok(respond(StatusCode::OK, document.content_type, document.bytes).into())
+            }
             // What KV has may be older than what the caller shows: it is no ground for a refusal.
             None if late => Err(Fault::Broken("r2")),
             None => Ok(miss(world, request, why).await.into()),
@@ -170,6 +175,19 @@ async fn rps<W: World>(world: &W, origin: &str, request: &Request) -> Result<Ans
         });
     }
     Err(Fault::Contended)
+}
+
+/// The URL that a path lies in, with the `/` at its end.
+fn here(origin: &str, path: &str) -> String {
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    // Nothing but what a key or a serial is made of comes back in a document.
+    let directory = if directory.chars().all(plain) {
+        directory
+    } else {
+        "/rps"
+    };
+    format!("{origin}{directory}/")
 }
 
 /// Writes a claim of a window, once; false if somebody else's write came first.
@@ -309,7 +327,9 @@ fn redirect<W: World>(
     };
     let url = step2_redirect::choose(device, rules, &request.source).fill(with);
     let vendor = device.vendor.rules();
-    let boot = vendor.boot_name(mac);
+    let model = vendor::model(device.vendor, &device.model)
+        .ok_or(Fault::Broken("model not in catalogue"))?;
+    let boot = vendor.boot_name(mac, model);
     Ok(Some(match &ask.form {
         Form::Json => {
             let found = Found {
@@ -337,16 +357,12 @@ fn redirect<W: World>(
         Form::File(name) => {
             let to = Redirect {
                 mac,
-                model: &device.model,
+                model,
                 url: &url,
                 ours: &ours,
             };
             match vendor.redirect(name, to)? {
-                Some(document) => respond(
-                    StatusCode::OK,
-                    document.content_type,
-                    document.text.into_bytes(),
-                ),
+                Some(document) => respond(StatusCode::OK, document.content_type, document.bytes),
                 None => return Ok(None),
             }
         }
@@ -393,13 +409,20 @@ async fn provision<W: World>(
     let device = &stored.record;
     let model = vendor::model(device.vendor, &device.model)
         .ok_or(Fault::Broken("model not in catalogue"))?;
-    let Some(part) = step3_boot_request::part(name, device.vendor, model, mac) else {
-        if name == SETTINGS_NAME {
+    let agent = ident::agent(request.header("user-agent"));
+    let phone = Asker {
+        mac,
+        model,
+        firmware: agent.firmware,
+    };
+    let asked = step3_boot_request::asked(name, device.vendor, phone);
+    let part = match asked {
+        Some(Asked::Part(part)) if request.method != Method::PUT => part,
+        None if name == SETTINGS_NAME && request.method != Method::PUT => {
             return settings(world, origin, request, mac, &stored).await;
         }
-        return Ok(refuse().into());
+        asked => return beside(world, request, mac, &stored, name, asked).await,
     };
-
     let Fresh { stored, allowed } = fresh(world, origin, mac, stored, from).await?;
     if !request.is_private() && !allowed {
         return Ok(refuse().into());
@@ -456,6 +479,34 @@ async fn provision<W: World>(
     })
 }
 
+/// What a phone puts beside its generated files and asks for again.
+async fn beside<W: World>(
+    world: &W,
+    request: &Request,
+    mac: Mac,
+    stored: &Stored<Device>,
+    name: &str,
+    asked: Option<Asked>,
+) -> Result<Answer, Fault> {
+    let puts = request.method == Method::PUT;
+    let allowed = request.is_private() || stored.state.policy.allow_plain_http;
+    Ok(match asked {
+        Some(Asked::Kept) if allowed && puts => {
+            upload::keep(world, mac, name, &request.body).await?
+        }
+        Some(Asked::Kept) if allowed => {
+            let found = upload::back(world, mac, name).await?;
+            found.map_or_else(refuse, |body| {
+                respond(StatusCode::OK, "application/octet-stream", body)
+            })
+        }
+        Some(Asked::Dropped) if allowed && puts => upload::taken(),
+        Some(Asked::Part(_)) if allowed => other_method(),
+        _ => refuse(),
+    }
+    .into())
+}
+
 /// Whether a token is still good. With KV's copy only the token that is good now: how a rotation
 /// ended stands in R2 alone.
 fn admitted(stored: &Stored<Device>, generation: u32, from: From, now: Timestamp) -> bool {
@@ -482,9 +533,9 @@ async fn fresh<W: World>(
     from: From,
 ) -> Result<Fresh, Fault> {
     if from == From::Kv {
-        let made = Ingredients::gather(world, stored, From::Kv).await?;
+        let made = Ingredients::gather(world, mac, stored, From::Kv).await?;
         let allowed = made.policy().allow_plain_http;
-        let files = made.files(world, mac, origin)?;
+        let files = made.files(world, origin)?;
         stored = made.device;
         stored.state.files = Some(files);
         return Ok(Fresh { stored, allowed });

@@ -161,7 +161,7 @@ fn serial_matches(ask: &Ask, device: &Stored<Device>) -> bool {
 
 /// A serial proves something only if it cannot be told from the MAC.
 fn serial_proves(ask: &Ask, device: &Stored<Device>) -> bool {
-    let tells = device.record.vendor.rules().serial_tells_from_mac();
+    let tells = device.record.vendor.rules().facts().serial_tells_from_mac;
     let is_the_mac = device
         .record
         .serial

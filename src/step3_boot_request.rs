@@ -5,10 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::mac::Mac;
 use crate::record::device::Access;
 use crate::time::Timestamp;
-use crate::vendor::{Model, VendorId};
+use crate::vendor::{Asked, Asker, VendorId};
 
 /// A generated file of a phone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,18 +23,24 @@ pub enum Part {
     Btn,
     /// All of it in one, for phones that ask for one file.
     Merged,
+    /// The same in the syntax of an older firmware.
+    Former,
+    /// What stands in a directory and is needed by the keys (Poly).
+    Directory,
     /// What a vendor's phones ask for before their own file; holds nothing.
     Common,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Boot,
         Self::First,
         Self::Acc,
         Self::Btn,
         Self::Merged,
+        Self::Former,
+        Self::Directory,
         Self::Common,
     ];
 
@@ -48,21 +53,25 @@ impl Part {
             Self::Acc => "ACC.cfg",
             Self::Btn => "BTN.cfg",
             Self::Merged => "all.cfg",
+            Self::Former => "former.cfg",
+            Self::Directory => "directory.xml",
             Self::Common => "common.cfg",
         }
     }
 }
 
-/// The part that a file name asks for: a neutral name, or one of the vendor's own for this phone.
+/// What a file name asks for: a part by its neutral name, or one of the vendor's own names for this
+/// phone.
 #[must_use]
-pub fn part(name: &str, vendor: VendorId, model: &Model, mac: Mac) -> Option<Part> {
+pub fn asked(name: &str, vendor: VendorId, asker: Asker<'_>) -> Option<Asked> {
     let rules = vendor.rules();
     rules
-        .parts()
+        .parts(asker.model)
         .iter()
         .copied()
         .find(|part| part.neutral_name().eq_ignore_ascii_case(name))
-        .or_else(|| rules.part(name, mac, model))
+        .map(Asked::Part)
+        .or_else(|| rules.asked(name, asker))
 }
 
 /// What a token of ours is worth today.
@@ -115,8 +124,11 @@ mod tests {
 
     #[test]
     fn names_of_yealink_phones_and_no_others() {
-        let mac: Mac = "805ec0000001".parse().unwrap();
-        let model = crate::vendor::model(VendorId::Yealink, "T46U").unwrap();
+        let asker = Asker {
+            mac: "805ec0000001".parse().unwrap(),
+            model: crate::vendor::model(VendorId::Yealink, "T46U").unwrap(),
+            firmware: None,
+        };
         for (name, expected) in [
             ("boot.cfg", Some(Part::Boot)),
             ("acc.cfg", Some(Part::Acc)),
@@ -132,8 +144,8 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(
-                part(name, VendorId::Yealink, model, mac),
-                expected,
+                asked(name, VendorId::Yealink, asker),
+                expected.map(Asked::Part),
                 "{name}"
             );
         }

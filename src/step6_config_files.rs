@@ -12,7 +12,7 @@ use crate::text::{Host, Id};
 use crate::vendor::{Model, Objection};
 
 /// A line of a phone.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PhoneLine<'a> {
     /// Where it stands in the device's record, from 0.
     pub index: usize,
@@ -139,11 +139,33 @@ pub fn check(device: &Device, model: &Model) -> Vec<Objection> {
         if device.buttons.iter().take(n).any(same) {
             object(format!("/buttons/{n}/key"), "is given twice".to_owned());
         }
-        if button.function.needs_value() && button.value.is_none() {
+        if !device
+            .vendor
+            .rules()
+            .functions(model)
+            .contains(&button.function)
+        {
             object(
-                format!("/buttons/{n}/value"),
-                "must be given for a key of this type".to_owned(),
+                format!("/buttons/{n}/type"),
+                format!(
+                    "the {} {} has no such key",
+                    device.vendor.title(),
+                    model.name
+                ),
             );
+        }
+        let wrong = match &button.value {
+            None if button.function.needs_value() => Some("must be given for a key of this type"),
+            Some(value) if button.function == Function::Url && value.is_dial() => {
+                Some("must be an http or https URL")
+            }
+            Some(value) if button.function != Function::Url && !value.is_dial() => {
+                Some("must be what can be dialled")
+            }
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            object(format!("/buttons/{n}/value"), wrong.to_owned());
         }
         if let Some(line) = button.line
             && !device.lines.iter().any(|l| l.line == line)

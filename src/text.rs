@@ -160,6 +160,73 @@ text_type! {
 }
 
 text_type! {
+    /// What a key is given: what it dials, watches or sends ([`Dial`]), or the URL that it calls up
+    /// ([`WebUrl`]). Which of the two is up to what the key does.
+    ButtonValue, |text| match Dial::try_from(text) {
+        Ok(_) => Ok(()),
+        Err(wrong) => WebUrl::try_from(text).map(drop).map_err(|_| format!("{wrong}, or be a URL")),
+    }
+}
+
+text_type! {
+    /// Numbers that belong together: digits, `*`, `#`, `+`, `x` for any digit, sets such as `[2-9]`,
+    /// and at the end `.` for any further digits (the common part of RFC 3435's digit maps and the
+    /// vendors' own).
+    DialPattern, |text| {
+        if text.is_empty() || text.len() > 64 {
+            return Err("must have 1 to 64 characters".to_owned());
+        }
+        let mut rest = text.strip_suffix('.').unwrap_or(text);
+        if rest.is_empty() {
+            return Err("must begin with a digit".to_owned());
+        }
+        while let Some(c) = rest.chars().next() {
+            if c == '[' {
+                let Some((set, after)) = rest.split_at(1).1.split_once(']') else {
+                    return Err("has a [ without a ]".to_owned());
+                };
+                let bytes = set.as_bytes();
+                let digits = set.bytes().all(|b| b.is_ascii_digit());
+                let range = matches!(bytes, [from, b'-', to]
+                    if from.is_ascii_digit() && to.is_ascii_digit() && from < to);
+                if set.is_empty() || !(digits || range) {
+                    return Err("may hold in [ ] only digits, or a range such as 2-9".to_owned());
+                }
+                rest = after;
+            } else if c.is_ascii_digit() || "*#+x".contains(c) {
+                rest = rest.split_at(1).1;
+            } else {
+                return Err("may hold only digits, * # + x, [ ] and a last .".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+text_type! {
+    /// The name of a parameter in a vendor's own words. Each vendor has a grammar of its own on top.
+    RawKey, |text| {
+        only(
+            text,
+            128,
+            |c| c.is_ascii_alphanumeric() || "_.-/[] ".contains(c),
+            "ASCII letters, digits, spaces and _.-/[]",
+        )?;
+        if text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') && !text.ends_with(' ') {
+            Ok(())
+        } else {
+            Err("must start with a letter, digit or '_' and not end in a space".to_owned())
+        }
+    }
+}
+
+text_type! {
+    /// The value of a parameter in a vendor's own words: one line of at most 512 characters, or
+    /// nothing.
+    RawValue, |text| if text.is_empty() { Ok(()) } else { one_line(text, 512) }
+}
+
+text_type! {
     /// The number on the phone's box. Compared without regard to case.
     Serial, |text| only(
         text,
@@ -274,6 +341,14 @@ impl WebUrl {
     }
 }
 
+impl ButtonValue {
+    /// Whether it can be dialled, and so is no URL.
+    #[must_use]
+    pub fn is_dial(&self) -> bool {
+        Dial::try_from(self.as_str()).is_ok()
+    }
+}
+
 impl PbxWord {
     /// Asterisk's own realm for digest challenges (`pjsip.conf`, `default_realm`).
     #[must_use]
@@ -316,6 +391,29 @@ text_type! {
     }
 }
 
+/// The escapes of XML in templates: the five named entities (XML 1.0, 4.6) and nothing else.
+///
+/// askama's own writes numbers such as `&#38;`, which is the same to an XML parser; phones have seen
+/// the named ones from everybody for twenty years.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Xml;
+
+impl askama::filters::Escaper for Xml {
+    fn write_escaped_str<W: fmt::Write>(&self, mut out: W, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            match c {
+                '&' => out.write_str("&amp;")?,
+                '<' => out.write_str("&lt;")?,
+                '>' => out.write_str("&gt;")?,
+                '"' => out.write_str("&quot;")?,
+                '\'' => out.write_str("&apos;")?,
+                c => out.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,6 +444,30 @@ mod tests {
             assert!(error.contains(why), "{wrong:?}: {error}");
         }
         assert!(DisplayName::try_from("x".repeat(129)).is_err());
+    }
+
+    #[test]
+    fn a_dial_pattern_is_digits_sets_and_a_last_dot() {
+        for fine in [
+            "x", "110", "0x.", "[2-9]xxx", "*xx", "+49x.", "#9", "1[05]x",
+        ] {
+            assert!(DialPattern::try_from(fine).is_ok(), "{fine}");
+        }
+        for wrong in [
+            "", ".", "x.x", "[", "[]", "[9-2]", "[2-9", "a", "0|1", "x ", "[a]", "(1)",
+        ] {
+            assert!(DialPattern::try_from(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_button_takes_what_can_be_dialled_or_a_url() {
+        for fine in ["1002", "*98", "sip:a@b", "https://example.com/a?b=c&d"] {
+            assert!(ButtonValue::try_from(fine).is_ok(), "{fine}");
+        }
+        for wrong in ["", "a b", "https://", "javascript:alert(1)", "https://a/\""] {
+            assert!(ButtonValue::try_from(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::record::{Record, Stored};
 use crate::request::Request;
 
 /// Members that every answer has and no record: a caller may send back what it got.
-const READ_ONLY: [&str; 7] = [
+const READ_ONLY: [&str; 8] = [
     "id",
     "mac",
     "revision",
@@ -16,6 +16,7 @@ const READ_ONLY: [&str; 7] = [
     "visible_by",
     "first_access",
     "provisioning_url",
+    "warnings",
 ];
 
 /// Reads a JSON object. An empty body is an empty object.

@@ -19,10 +19,11 @@ use crate::record::Stored;
 use crate::record::device::{Access, Device, Former, Window};
 use crate::render::{self, From, Ingredients};
 use crate::request::{Request, respond};
+use crate::secret::Secret;
 use crate::step3_boot_request;
 use crate::store::{self, Loaded};
 use crate::time::{Span, Timestamp};
-use crate::vendor;
+use crate::vendor::{self, Asked, Asker};
 
 /// How long a rotated token goes on serving: a phone that was off over a week's holiday still finds
 /// its way.
@@ -190,6 +191,8 @@ pub fn revoke(stored: &mut Stored<Device>) {
 pub async fn files<W: World>(world: &W, mac: Mac) -> Result<Response<Vec<u8>>, Failure> {
     let stored = refreshed(world, mac).await?;
     let rules = stored.record.vendor.rules();
+    let model = vendor::model(stored.record.vendor, &stored.record.model)
+        .ok_or(Fault::Broken("model not in catalogue"))?;
     let files = stored
         .state
         .files
@@ -199,7 +202,7 @@ pub async fn files<W: World>(world: &W, mac: Mac) -> Result<Response<Vec<u8>>, F
         version: files.version,
         made_at: files.made_at,
         made_of: &files.sources.records,
-        boot: rules.boot_name(mac),
+        boot: rules.boot_name(mac, model),
         items: files
             .parts
             .iter()
@@ -276,8 +279,15 @@ pub async fn preview<W: World>(
     let device = &stored.record;
     let model = vendor::model(device.vendor, &device.model)
         .ok_or(Fault::Broken("model not in catalogue"))?;
-    let part = step3_boot_request::part(name, device.vendor, model, mac)
-        .ok_or_else(|| Problem::new(ProblemKind::NotFound, "the phone has no such file"))?;
+    let asker = Asker {
+        mac,
+        model,
+        firmware: None,
+    };
+    let Some(Asked::Part(part)) = step3_boot_request::asked(name, device.vendor, asker) else {
+        let detail = "the phone has no such file";
+        return Err(Problem::new(ProblemKind::NotFound, detail).into());
+    };
     let rules = device.vendor.rules();
     let text = if secrets {
         world.log(Level::Info, "preview.secrets", &[("mac", &mac.to_string())]);
@@ -295,10 +305,18 @@ pub async fn preview<W: World>(
         // Rendered with masks in the place of the secrets, so that nothing has to be found and
         // replaced in a text: the token in URLs, and the passwords.
         let base = format!("{}/p/{MASK}/", context.origin);
-        let made = Ingredients::gather(world, stored.clone(), From::R2).await?;
-        let mut phone = made.phone(world.keys(), mac, &base)?;
+        let made = Ingredients::gather(world, mac, stored.clone(), From::R2).await?;
+        let mut phone = made.phone(world.keys(), &base)?;
+        let mask = || Secret::opaque(MASK.to_owned());
         for line in &mut phone.lines {
-            line.password = crate::secret::Secret::opaque(MASK.to_owned());
+            line.password = mask();
+        }
+        let settings = &mut phone.settings;
+        for password in [&mut settings.admin_password, &mut settings.user_password] {
+            *password = password.as_ref().map(|_| mask());
+        }
+        if let Some(files) = &stored.state.files {
+            phone.version = files.version;
         }
         rules.render(part, &phone)?.into_bytes()
     };

@@ -21,7 +21,7 @@ use crate::step6_config_files;
 use crate::store;
 use crate::text::{Id, WebUrl};
 use crate::time::Timestamp;
-use crate::vendor;
+use crate::vendor::{self, Objection};
 
 /// A record that the admin API saves and deletes.
 #[expect(async_fn_in_trait, reason = "an isolate has one thread")]
@@ -59,6 +59,15 @@ pub trait Managed: Record {
 
     /// Takes out of a record that is being deleted what its tombstone must not keep.
     fn retire(_next: &mut Stored<Self>) {}
+
+    /// What of a saved record its phone does not follow.
+    async fn warnings<W: World>(
+        _world: &W,
+        _id: &str,
+        _stored: &Stored<Self>,
+    ) -> Result<Vec<Objection>, Fault> {
+        Ok(Vec::new())
+    }
 
     /// What opens a device's files; other records open nothing.
     fn access(_stored: &Stored<Self>) -> Option<Access> {
@@ -348,14 +357,14 @@ async fn phones_object<W: World>(
         let Some(device) = device.filter(|device| device.stored.alive()) else {
             continue;
         };
-        let made = Ingredients::gather(world, device.stored, From::R2).await?;
+        let made = Ingredients::gather(world, *mac, device.stored, From::R2).await?;
         let made = made.with_account(account.clone(), next.clone());
-        let phone = made.phone(world.keys(), *mac, "")?;
+        let phone = made.phone(world.keys(), "")?;
         let of_account = |pointer: &str| {
             let mut lines = phone.lines.iter().filter(|line| *line.id == account);
             lines.any(|line| pointer == format!("/lines/{}/account", line.index))
         };
-        for objection in made.device.record.vendor.rules().objections(&phone) {
+        for objection in vendor::objections(&phone) {
             if let Some(field) = objection.account_field
                 && of_account(&objection.pointer)
             {
@@ -426,7 +435,7 @@ impl Managed for Device {
         &self,
         world: &W,
         context: &Context,
-        id: &str,
+        _: &str,
         _: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<FieldError>, Fault> {
         let mut errors = check_tenant(world, &self.tenant).await?;
@@ -470,28 +479,6 @@ impl Managed for Device {
                 ));
             }
         }
-        if errors.is_empty() {
-            // What the vendor's files cannot carry shows only with everything put together.
-            let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
-            let draft = Stored {
-                schema: Self::SCHEMA,
-                rev: 0,
-                edition: 0,
-                updated_at: Timestamp::default(),
-                gone: None,
-                record: self.clone(),
-                sealed: BTreeMap::new(),
-                state: DeviceState::default(),
-            };
-            let made = Ingredients::gather(world, draft, From::R2).await?;
-            let phone = made.phone(world.keys(), mac, "")?;
-            let objections = self.vendor.rules().objections(&phone);
-            errors.extend(
-                objections
-                    .into_iter()
-                    .map(|o| FieldError::new(o.pointer, o.detail)),
-            );
-        }
         Ok(errors)
     }
 
@@ -533,6 +520,15 @@ impl Managed for Device {
         next: &mut Stored<Self>,
     ) -> Result<(), Failure> {
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
+        // What the vendor's files cannot carry shows only with everything put together.
+        let made = Ingredients::gather(world, mac, next.clone(), From::R2).await?;
+        let objections = vendor::objections(&made.phone(world.keys(), "")?);
+        if !objections.is_empty() {
+            let errors = objections
+                .into_iter()
+                .map(|o| FieldError::new(o.pointer, o.detail));
+            return Err(Problem::invalid(errors.collect()).into());
+        }
         // Before the save, so that a change of the account in between finds the device; and all of
         // them only if each has room, so that a refusal leaves no trace.
         for dry in [true, false] {
@@ -545,8 +541,8 @@ impl Managed for Device {
                 }
             }
         }
-        let made = Ingredients::gather(world, next.clone(), From::R2).await?;
-        next.state.files = Some(made.files(world, mac, &context.origin)?);
+        let made = Ingredients::gather(world, mac, next.clone(), From::R2).await?;
+        next.state.files = Some(made.files(world, &context.origin)?);
         next.state.policy = made.policy();
         Ok(())
     }
@@ -563,6 +559,16 @@ impl Managed for Device {
 
     fn access(stored: &Stored<Self>) -> Option<Access> {
         Some(stored.state.access)
+    }
+
+    async fn warnings<W: World>(
+        world: &W,
+        id: &str,
+        stored: &Stored<Self>,
+    ) -> Result<Vec<Objection>, Fault> {
+        let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
+        let made = Ingredients::gather(world, mac, stored.clone(), From::R2).await?;
+        Ok(vendor::warnings(&made.phone(world.keys(), "")?))
     }
 }
 

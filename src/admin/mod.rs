@@ -3,6 +3,7 @@
 pub mod body;
 pub mod device;
 pub mod managed;
+pub mod models;
 pub mod problem;
 pub mod save;
 pub mod status;
@@ -115,6 +116,10 @@ async fn route<W: World>(
         ["status"] => {
             only_get(request)?;
             status::all(world, request).await
+        }
+        ["models"] => {
+            only_get(request)?;
+            models::list(request)
         }
         [collection] => {
             let kind = managed::kind_of(collection).ok_or_else(nowhere)?;
@@ -285,6 +290,11 @@ async fn one<R: Managed, W: World>(
     }
     if created {
         add_access(world, context, id, &stored, &mut shown)?;
+    }
+    let warnings = R::warnings(world, id, &stored).await?;
+    if !warnings.is_empty() {
+        let warnings = serde_json::to_value(warnings).map_err(|_| Fault::Broken("warnings"))?;
+        shown.insert("warnings".to_owned(), warnings);
     }
     let status = if created {
         StatusCode::CREATED

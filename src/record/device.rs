@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::profile::Settings;
+use super::settings::Settings;
 use super::tenant::{Proof, Tenant};
 use super::{Record, Stored};
 use crate::key::Kind;
+use crate::secret::Secret;
 use crate::step2_redirect::UrlTemplate;
 use crate::step3_boot_request::Part;
-use crate::text::{Dial, Id, Label, Place, Serial};
+use crate::text::{ButtonValue, Id, Label, Place, Serial};
 use crate::time::{Span, Timestamp};
 use crate::vendor::VendorId;
 
@@ -79,6 +80,10 @@ pub enum Function {
     Forward,
     /// Dials the last number again.
     Redial,
+    /// Calls up a URL.
+    Url,
+    /// Logs a user in or out of a hot-desking phone.
+    HotDesk,
     /// Nothing: the key is blank.
     None,
 }
@@ -89,8 +94,57 @@ impl Function {
     pub fn needs_value(self) -> bool {
         matches!(
             self,
-            Self::Blf | Self::SpeedDial | Self::Park | Self::Pickup | Self::Intercom | Self::Dtmf
+            Self::Blf
+                | Self::SpeedDial
+                | Self::Park
+                | Self::Pickup
+                | Self::Intercom
+                | Self::Dtmf
+                | Self::Url
         )
+    }
+
+    /// Every function.
+    pub const ALL: [Self; 16] = [
+        Self::Line,
+        Self::Blf,
+        Self::SpeedDial,
+        Self::Transfer,
+        Self::Voicemail,
+        Self::Park,
+        Self::Pickup,
+        Self::Intercom,
+        Self::Dtmf,
+        Self::Conference,
+        Self::Dnd,
+        Self::Forward,
+        Self::Redial,
+        Self::Url,
+        Self::HotDesk,
+        Self::None,
+    ];
+
+    /// Its name in a record.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Line => "line",
+            Self::Blf => "blf",
+            Self::SpeedDial => "speed_dial",
+            Self::Transfer => "transfer",
+            Self::Voicemail => "voicemail",
+            Self::Park => "park",
+            Self::Pickup => "pickup",
+            Self::Intercom => "intercom",
+            Self::Dtmf => "dtmf",
+            Self::Conference => "conference",
+            Self::Dnd => "dnd",
+            Self::Forward => "forward",
+            Self::Redial => "redial",
+            Self::Url => "url",
+            Self::HotDesk => "hot_desk",
+            Self::None => "none",
+        }
     }
 }
 
@@ -108,7 +162,7 @@ pub struct Button {
     pub function: Function,
     /// What it dials, watches or sends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<Dial>,
+    pub value: Option<ButtonValue>,
     /// What it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<Label>,
@@ -173,6 +227,10 @@ impl Record for Device {
 
     fn tenant(&self) -> Option<&Id> {
         Some(&self.tenant)
+    }
+
+    fn take_secrets(&mut self) -> Vec<(&'static str, Option<Secret>)> {
+        self.settings.take_secrets()
     }
 }
 
@@ -309,7 +367,7 @@ pub struct FileSet {
 /// What a set of files was made of: KV keys of records and their revisions, and the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
-    /// [`crate::render::TEMPLATES`] of the code that made them.
+    /// [`crate::vendor::Vendor::templates`] of the code that made them.
     pub templates: u32,
     /// The scheme and host in their URLs.
     pub origin: String,

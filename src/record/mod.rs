@@ -9,6 +9,7 @@ pub mod device;
 pub mod pbx;
 pub mod profile;
 pub mod rule;
+pub mod settings;
 pub mod tenant;
 
 use std::collections::BTreeMap;

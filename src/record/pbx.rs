@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use serde::{Deserialize, Serialize};
 
 use super::Record;
+use super::settings::ExpiresSeconds;
 use crate::key::Kind;
 use crate::secret::Secret;
 use crate::text::{Host, Id, PbxWord, Username, WebUrl};
@@ -83,9 +84,18 @@ pub struct Sip {
     /// Whether speech is encrypted. Default `off`.
     #[serde(default)]
     pub srtp: Srtp,
-    /// A second registrar for when the first is down.
+    /// A second registrar for when the first is down, on the same port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_host: Option<Host>,
+    /// Where phones send everything to instead (RFC 3261, 8.1.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound_proxy: Option<Host>,
+    /// Its port; absent: the transport's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound_proxy_port: Option<NonZeroU16>,
+    /// Seconds after which a registration ends. Default 600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_s: Option<ExpiresSeconds>,
 }
 
 impl Sip {
@@ -94,6 +104,22 @@ impl Sip {
     pub fn port(&self) -> u16 {
         self.port
             .map_or(self.transport.default_port(), NonZeroU16::get)
+    }
+
+    /// The outbound proxy with its port.
+    #[must_use]
+    pub fn outbound_proxy(&self) -> Option<(&Host, u16)> {
+        let port = self
+            .outbound_proxy_port
+            .map_or(self.transport.default_port(), NonZeroU16::get);
+        self.outbound_proxy.as_ref().map(|host| (host, port))
+    }
+
+    /// Seconds after which a registration ends.
+    #[must_use]
+    pub fn expires_s(&self) -> u16 {
+        self.expires_s
+            .map_or(ExpiresSeconds::DEFAULT, ExpiresSeconds::get)
     }
 }
 

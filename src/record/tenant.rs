@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::Record;
-use super::profile::Settings;
+use super::settings::Settings;
 use crate::key::Kind;
+use crate::secret::Secret;
 use crate::text::{DisplayName, Id};
 
 /// What can show that a caller is the phone it says it is.
@@ -49,5 +50,9 @@ impl Record for Tenant {
 
     fn tenant(&self) -> Option<&Id> {
         None
+    }
+
+    fn take_secrets(&mut self) -> Vec<(&'static str, Option<Secret>)> {
+        self.settings.take_secrets()
     }
 }

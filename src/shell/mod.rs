@@ -233,8 +233,10 @@ async fn incoming(mut request: worker::Request) -> Result<Request, http::Respons
     if length.is_some_and(|length| length > MAX_BODY_BYTES) {
         return Err(entry::too_long(path));
     }
-    // Phones send none, and whoever has no business here need not be listened to.
-    let body = if path.starts_with("/api/") && !matches!(method, Method::GET | Method::HEAD) {
+    // Whoever has no business here need not be listened to.
+    let admin = path.starts_with("/api/") && !matches!(method, Method::GET | Method::HEAD);
+    let upload = path.starts_with("/p/") && method == Method::PUT;
+    let body = if admin || upload {
         match read(&mut request).await {
             Body::Whole(body) => body,
             Body::TooLong => return Err(entry::too_long(path)),

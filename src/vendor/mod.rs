@@ -1,7 +1,7 @@
 //! The vendors: which models there are, which files their phones ask for, and how those are written.
 //!
-//! A vendor is one implementation of [`Vendor`] here and one folder of templates. A new one is added
-//! to [`VendorId`] and to [`VendorId::rules`], and nowhere else.
+//! A vendor is one implementation of [`Vendor`] here and one folder of templates. A new one is one
+//! entry in [`VendorId`], and nowhere else; a new model is one entry in its vendor's list.
 
 mod linphone;
 mod yealink;
@@ -12,46 +12,76 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 use crate::mac::Mac;
+use crate::record::device::Function;
+use crate::record::settings::{ADMIN_PASSWORD, Setting, USER_PASSWORD};
 use crate::step3_boot_request::Part;
 use crate::step4_boot_file::Phone;
+use crate::text::RawKey;
 
-/// A vendor whose phones Dialtone can set up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VendorId {
-    /// Yealink desk phones (T1x to T8x, CP).
-    Yealink,
-    /// Linphone, the soft phone.
-    Linphone,
+macro_rules! vendors {
+    ($($(#[$doc:meta])* $variant:ident: $name:literal, $title:literal, $rules:expr;)*) => {
+        /// A vendor whose phones Dialtone can set up.
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
+        pub enum VendorId {
+            $($(#[$doc])* #[serde(rename = $name)] $variant,)*
+        }
+
+        impl VendorId {
+            /// Every vendor.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// What the vendor's phones ask for and understand.
+            #[must_use]
+            pub fn rules(self) -> &'static dyn Vendor {
+                match self {
+                    $(Self::$variant => &$rules,)*
+                }
+            }
+
+            /// The name in records and answers.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// The name as people write it, for what they read.
+            #[must_use]
+            pub fn title(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $title,)*
+                }
+            }
+        }
+    };
 }
 
-impl VendorId {
-    /// Every vendor.
-    pub const ALL: [Self; 2] = [Self::Yealink, Self::Linphone];
-
-    /// What the vendor's phones ask for and understand.
-    #[must_use]
-    pub fn rules(self) -> &'static dyn Vendor {
-        match self {
-            Self::Yealink => &yealink::Yealink,
-            Self::Linphone => &linphone::Linphone,
-        }
-    }
-
-    /// The name in records and answers.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Yealink => "yealink",
-            Self::Linphone => "linphone",
-        }
-    }
+vendors! {
+    /// Yealink desk phones (T1x to T8x, CP) and DECT bases (W).
+    Yealink: "yealink", "Yealink", yealink::Yealink;
+    /// Linphone, the soft phone.
+    Linphone: "linphone", "Linphone", linphone::Linphone;
 }
 
 impl fmt::Display for VendorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Which syntax and file names a model's firmware knows, where a vendor has more than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Generation {
+    /// What the vendor sells and maintains.
+    Current,
+    /// What came before: its firmware never learned the current syntax.
+    Former,
+    /// A DECT base, whose lines are handsets.
+    Dect,
 }
 
 /// A model of the catalogue.
@@ -61,14 +91,67 @@ pub struct Model {
     pub name: &'static str,
     /// How many accounts it can register.
     pub lines: u8,
-    /// How many programmable line keys it has, on all pages together.
+    /// How many programmable keys it has, on all pages together.
     pub keys: u16,
     /// How many expansion modules it takes.
     pub modules: u8,
     /// How many keys one module has, on all pages together.
     pub module_keys: u16,
-    /// The number in the name of its common file, where the vendor has such (Yealink).
-    pub code: Option<u16>,
+    /// Which firmware it has.
+    pub generation: Generation,
+    /// What its common file is called by, where the vendor has such: the digits of Yealink's
+    /// `y000000000108.cfg`, the whole of Fanvil's `F0V00X600000`. Empty where there is none.
+    pub code: &'static str,
+}
+
+/// Where the factory's client certificate of a phone names its MAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateMac {
+    /// In the common name, and nothing else stands there.
+    CommonName,
+    /// In the state or province.
+    State,
+    /// Nobody has published where, or there is no certificate: it proves nothing.
+    Unknown,
+}
+
+/// What is true of all phones of a vendor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether anybody who knows the MAC can tell the serial, so that it proves nothing.
+    pub serial_tells_from_mac: bool,
+    /// Where its certificate names the MAC.
+    pub certificate: CertificateMac,
+    /// The `Event` of a SIP NOTIFY that makes it fetch its files.
+    pub resync: &'static str,
+    /// The `Event` that makes it start anew.
+    pub reboot: &'static str,
+}
+
+/// Who asks for a file, as far as that decides which one it gets.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The phone.
+    pub mac: Mac,
+    /// Its model.
+    pub model: &'static Model,
+    /// Its firmware, if its User-Agent tells.
+    pub firmware: Option<&'a str>,
+}
+
+/// What a file name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// A generated file.
+    Part(Part),
+    /// What the phone puts there itself and may want back: what its user changed, its directory.
+    Kept,
+    /// What the phone puts there and nobody reads: its logs.
+    Dropped,
+    /// What phones of this vendor ask for and need not get: a licence, a firmware by their part
+    /// number.
+    Optional,
 }
 
 /// Where a phone is sent, for its vendor's redirect document.
@@ -77,7 +160,7 @@ pub struct Redirect<'a> {
     /// The phone.
     pub mac: Mac,
     /// Its model.
-    pub model: &'a str,
+    pub model: &'static Model,
     /// The provisioning URL; ends in `/`.
     pub url: &'a str,
     /// `{origin}/p/{token}/`: the device's place with us, also when `url` is another server's.
@@ -97,18 +180,47 @@ impl Redirect<'_> {
 pub struct Document {
     /// Its `Content-Type`.
     pub content_type: &'static str,
-    /// Its text.
-    pub text: String,
+    /// Its bytes: text, but for the binary form that older Grandstream phones read.
+    pub bytes: Vec<u8>,
+}
+
+impl Document {
+    /// A document that is text.
+    #[must_use]
+    pub fn text(content_type: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            content_type,
+            bytes: text.into().into_bytes(),
+        }
+    }
+}
+
+/// What a text is, where it matters to how a vendor's files carry it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// The password of an account.
+    Password,
+    /// The name of an account.
+    DisplayName,
+    /// What the phone shows for a line.
+    LineLabel,
+    /// What a key says.
+    KeyLabel,
+    /// What a key dials, watches, sends or calls up.
+    KeyValue,
+    /// A password of the phone itself, or a parameter in the vendor's own words.
+    Setting,
 }
 
 /// A value that the vendor's files cannot carry, or a thing that its phones do not have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Objection {
     /// Where in the device it came from (RFC 6901).
     pub pointer: String,
     /// What is wrong; names the vendor.
     pub detail: String,
     /// The field of the line's account that is at fault, if it is one.
+    #[serde(skip)]
     pub account_field: Option<&'static str>,
 }
 
@@ -129,23 +241,32 @@ pub trait Vendor: Sync {
     /// The catalogue of its models.
     fn models(&self) -> &'static [Model];
 
-    /// Whether anybody who knows the MAC can tell the serial, so that it proves nothing.
-    fn serial_tells_from_mac(&self) -> bool {
-        false
-    }
+    /// The version of its templates. It must rise when one of its golden files changes: a test sees
+    /// to it. Files that an older version made are made again when their phone asks.
+    fn templates(&self) -> u32;
 
-    /// The file that a phone of this vendor asks for first under its provisioning URL.
-    fn boot_name(&self, mac: Mac) -> String;
+    /// What is true of all its phones.
+    fn facts(&self) -> Facts;
 
-    /// The part that one of the vendor's own file names asks for; `None` for a name that is not
-    /// this vendor's, or another phone's. The neutral names are known without it.
-    fn part(&self, name: &str, mac: Mac, model: &Model) -> Option<Part>;
+    /// The settings that a model has no parameter for. A test sees that these and no others leave its
+    /// files as they are.
+    fn lacks(&self, model: &Model) -> &'static [Setting];
+
+    /// What the keys of a model can do.
+    fn functions(&self, model: &Model) -> &'static [Function];
+
+    /// The file that a phone asks for first under its provisioning URL.
+    fn boot_name(&self, mac: Mac, model: &Model) -> String;
+
+    /// What one of the vendor's own file names asks for; `None` for a name that is not this
+    /// vendor's, or another phone's. The neutral names are known without it.
+    fn asked(&self, name: &str, asker: Asker<'_>) -> Option<Asked>;
 
     /// The `Content-Type` of a part.
     fn content_type(&self, part: Part) -> &'static str;
 
-    /// The parts that are made for this vendor's phones.
-    fn parts(&self) -> &'static [Part];
+    /// The parts that are made for a model.
+    fn parts(&self, model: &Model) -> &'static [Part];
 
     /// Writes a part.
     ///
@@ -153,8 +274,34 @@ pub trait Vendor: Sync {
     /// A [`Fault`] if a template fails, which no checked record causes.
     fn render(&self, part: Part, phone: &Phone<'_>) -> Result<String, Fault>;
 
-    /// What the vendor's phones cannot have or its files cannot carry.
-    fn objections(&self, phone: &Phone<'_>) -> Vec<Objection>;
+    /// Whether a text comes back out of a file of this vendor as it went in, and why not.
+    ///
+    /// # Errors
+    /// What is wrong with it, as "must not ...".
+    fn carries(&self, _slot: Slot, _text: &str) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    /// What else a phone of this vendor cannot be. Single texts are [`Vendor::carries`]'s, and what
+    /// the model does not have is found without it.
+    fn objections(&self, _phone: &Phone<'_>) -> Vec<Objection> {
+        Vec::new()
+    }
+
+    /// What becomes of settings that this vendor's phones follow in part only: a language that they
+    /// do not have. Nothing that keeps a device from being saved.
+    fn remarks(&self, _phone: &Phone<'_>) -> Vec<Objection> {
+        Vec::new()
+    }
+
+    /// Whether a parameter in the vendor's own words can stand in its files, and why not.
+    ///
+    /// # Errors
+    /// What is wrong with the name.
+    fn raw_key(&self, key: &str) -> Result<(), &'static str>;
+
+    /// Whether a file of this vendor sets a parameter.
+    fn sets(&self, text: &str, key: &str) -> bool;
 
     /// The redirect document that a file name asks for at the RPS: it sets the next provisioning
     /// URL, turns rediscovery off, and holds no SIP secret. `None` for a name that the vendor's
@@ -164,8 +311,13 @@ pub trait Vendor: Sync {
     /// A [`Fault`] if a template fails.
     fn redirect(&self, name: &str, redirect: Redirect<'_>) -> Result<Option<Document>, Fault>;
 
-    /// What a file without a MAC in its name holds at the RPS: constant, the same for everyone.
-    fn common(&self, name: &str) -> Option<Document>;
+    /// What a file without a MAC in its name holds at the RPS: constant, the same for everyone who
+    /// asks for it there. `here` is the URL that it lies in, with the `/` at its end, for vendors
+    /// whose phones must be pointed from it to their own file.
+    ///
+    /// # Errors
+    /// A [`Fault`] if a template fails.
+    fn common(&self, name: &str, here: &str) -> Result<Option<Document>, Fault>;
 }
 
 /// The model of that name, whatever its case.
@@ -178,11 +330,165 @@ pub fn model(vendor: VendorId, name: &str) -> Option<&'static Model> {
 }
 
 /// The constant document that a common file name asks for, of whichever vendor has such a name.
+///
+/// # Errors
+/// The [`Fault`] of a template.
+pub fn common(name: &str, here: &str) -> Result<Option<Document>, Fault> {
+    for vendor in VendorId::ALL.iter().copied() {
+        if let Some(document) = vendor.rules().common(name, here)? {
+            return Ok(Some(document));
+        }
+    }
+    Ok(None)
+}
+
+/// Everything in a device's lines, keys and own settings that its vendor's files cannot carry.
 #[must_use]
-pub fn common(name: &str) -> Option<Document> {
-    VendorId::ALL
-        .into_iter()
-        .find_map(|vendor| vendor.rules().common(name))
+pub fn objections(phone: &Phone<'_>) -> Vec<Objection> {
+    let rules = phone.device.vendor.rules();
+    let title = phone.device.vendor.title();
+    let mut found = rules.objections(phone);
+    let wrong = |slot, text: &str| {
+        let why = rules.carries(slot, text).err()?;
+        Some(format!("{why} in the files of {title} phones"))
+    };
+    for line in &phone.lines {
+        let account = [
+            ("password", Slot::Password, line.password.reveal()),
+            (
+                "display_name",
+                Slot::DisplayName,
+                line.account.display_name(),
+            ),
+        ];
+        for (field, slot, text) in account {
+            if let Some(wrong) = wrong(slot, text) {
+                let pointer = format!("/lines/{}/account", line.index);
+                found.push(Objection {
+                    account_field: Some(field),
+                    ..Objection::new(pointer, format!("its {field} {wrong}"))
+                });
+            }
+        }
+        if let Some(wrong) = wrong(Slot::LineLabel, line.label) {
+            let own = phone.device.lines.get(line.index);
+            let pointer = match own.and_then(|line| line.label.as_ref()) {
+                Some(_) => format!("/lines/{}/label", line.index),
+                None => format!("/lines/{}/account", line.index),
+            };
+            found.push(Objection::new(pointer, wrong));
+        }
+    }
+    for (n, button) in phone.device.buttons.iter().enumerate() {
+        let label = button.label.as_ref().map(|label| label.as_str());
+        let value = button.value.as_ref().map(|value| value.as_str());
+        let texts = [
+            ("label", Slot::KeyLabel, label),
+            ("value", Slot::KeyValue, value),
+        ];
+        for (field, slot, text) in texts {
+            if let Some(wrong) = text.and_then(|text| wrong(slot, text)) {
+                found.push(Objection::new(format!("/buttons/{n}/{field}"), wrong));
+            }
+        }
+    }
+    found.extend(
+        phone
+            .left_out
+            .iter()
+            .filter(|left| left.own)
+            .map(|left| left.objection.clone()),
+    );
+    found
+}
+
+/// A setting that the phone's files leave out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Which, and why.
+    pub objection: Objection,
+    /// Whether it is the device's own: then the device is refused with it. One of a profile or a
+    /// tenant, which phones of several vendors share, is a matter for [`warnings`].
+    pub own: bool,
+}
+
+/// Takes out of a phone's settings what its vendor's files cannot carry.
+///
+/// # Errors
+/// The [`Fault`] of a template.
+pub fn leave_out(phone: &mut Phone<'_>, own_passwords: [bool; 2]) -> Result<(), Fault> {
+    let vendor = phone.device.vendor;
+    let (rules, title) = (vendor.rules(), vendor.title());
+    let wrong = |text: &str| {
+        let why = rules.carries(Slot::Setting, text).err()?;
+        Some(format!("{why} in the files of {title} phones"))
+    };
+    let mut left_out = Vec::new();
+    let mut leave = |pointer: String, detail: String, own| {
+        let objection = Objection::new(pointer, detail);
+        left_out.push(LeftOut { objection, own });
+    };
+    let settings = &mut phone.settings;
+    let passwords = [
+        (&mut settings.admin_password, ADMIN_PASSWORD),
+        (&mut settings.user_password, USER_PASSWORD),
+    ];
+    for ((slot, name), own) in passwords.into_iter().zip(own_passwords) {
+        if let Some(wrong) = slot.as_ref().and_then(|password| wrong(password.reveal())) {
+            *slot = None;
+            leave(format!("/settings/{name}"), wrong, own);
+        }
+    }
+    let raw = std::mem::take(&mut phone.settings.raw);
+    if !raw.is_empty() {
+        // Without them: what stands there is Dialtone's.
+        let files: Vec<String> = rules
+            .parts(phone.model)
+            .iter()
+            .map(|part| rules.render(*part, phone))
+            .collect::<Result<_, _>>()?;
+        let own = phone.device.settings.raw.get(&vendor);
+        let own = |key: &RawKey| own.is_some_and(|own| own.iter().any(|(name, _)| name == key));
+        for (key, value) in raw {
+            let objection = match rules.raw_key(key.as_str()) {
+                Err(wrong) => Some(wrong.to_owned()),
+                Ok(()) if files.iter().any(|file| rules.sets(file, key.as_str())) => {
+                    let detail = "is set by Dialtone: change the record that it comes from";
+                    Some(detail.to_owned())
+                }
+                Ok(()) => wrong(value.as_str()),
+            };
+            match objection {
+                None => phone.settings.raw.push((key, value)),
+                Some(detail) => {
+                    let name = key.as_str().replace('/', "~1");
+                    leave(format!("/settings/raw/{vendor}/{name}"), detail, own(&key));
+                }
+            }
+        }
+    }
+    phone.left_out = left_out;
+    Ok(())
+}
+
+/// What the phone does not follow of its settings, whichever level they came from.
+#[must_use]
+pub fn warnings(phone: &Phone<'_>) -> Vec<Objection> {
+    let rules = phone.device.vendor.rules();
+    let lacks = rules.lacks(phone.model);
+    let (title, model) = (phone.device.vendor.title(), phone.model.name);
+    let left_out = phone.left_out.iter().map(|left| left.objection.clone());
+    phone
+        .given
+        .iter()
+        .filter(|setting| lacks.contains(setting))
+        .map(|setting| {
+            let detail = format!("the {title} {model} has no such setting: it is left out");
+            Objection::new(format!("/settings/{}", setting.name()), detail)
+        })
+        .chain(left_out)
+        .chain(rules.remarks(phone))
+        .collect()
 }
 
 /// Renders a template, whose last line break askama takes away; it fails only if a formatter does.

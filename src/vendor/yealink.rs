@@ -4,100 +4,28 @@
 //! mode), and the administrator guides of the T2, T4 and T5 series for the parameters. The models'
 //! codes and key counts are those that the vendor's own common file names and data sheets show.
 
+mod models;
+
 use askama::Template;
 
-use super::{Document, Model, Objection, Redirect, Vendor, write};
+use super::{
+    Asked, Asker, CertificateMac, Document, Facts, Generation, Model, Objection, Redirect, Slot,
+    Vendor, write,
+};
 use crate::fault::Fault;
 use crate::mac::Mac;
 use crate::record::device::{Button, Function};
 use crate::record::pbx::{Srtp, Transport};
-use crate::record::profile::{Codec, Transfer};
+use crate::record::settings::{Codec, DialPlan, Dtmf, Forward, Setting, Transfer};
 use crate::step3_boot_request::Part;
 use crate::step4_boot_file::Phone;
+use crate::text::Host;
 use crate::zone::Change;
 
 /// The vendor.
 pub struct Yealink;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-
-const fn model(
-    name: &'static str,
-    lines: u8,
-    keys: u16,
-    (modules, module_keys): (u8, u16),
-    code: u16,
-) -> Model {
-    Model {
-        name,
-        lines,
-        keys,
-        modules,
-        module_keys,
-        code: Some(code),
-    }
-}
-
-/// No expansion module fits.
-const NONE: (u8, u16) = (0, 0);
-/// Up to six EXP40 or EXP20 with 20 keys on each of two pages.
-const EXP40: (u8, u16) = (6, 40);
-/// Up to three EXP50 or EXP43 with 20 keys on each of three pages.
-const EXP50: (u8, u16) = (3, 60);
-
-/// Lines and keys as the vendor's data sheets have them; codes as in `y0000000000NN.cfg`.
-static MODELS: [Model; 50] = [
-    model("CP920", 1, 0, NONE, 78),
-    model("CP925", 1, 0, NONE, 148),
-    model("CP960", 1, 0, NONE, 73),
-    model("CP965", 1, 0, NONE, 143),
-    model("T19P_E2", 1, 0, NONE, 53),
-    model("T20P", 2, 2, NONE, 7),
-    model("T21P_E2", 2, 2, NONE, 52),
-    model("T22P", 3, 3, NONE, 5),
-    model("T23G", 3, 3, NONE, 44),
-    model("T23P", 3, 3, NONE, 44),
-    model("T26P", 3, 3, EXP40, 4),
-    model("T27G", 6, 21, EXP40, 69),
-    model("T27P", 6, 21, EXP40, 45),
-    model("T28P", 6, 6, EXP40, 0),
-    model("T29G", 16, 27, EXP40, 46),
-    model("T30P", 1, 0, NONE, 127),
-    model("T31G", 2, 2, NONE, 123),
-    model("T31P", 2, 2, NONE, 123),
-    model("T31W", 2, 2, NONE, 172),
-    model("T32G", 3, 3, NONE, 32),
-    model("T33G", 4, 12, NONE, 124),
-    model("T33P", 4, 12, NONE, 124),
-    model("T38G", 6, 6, EXP40, 38),
-    model("T40G", 3, 3, NONE, 76),
-    model("T40P", 3, 3, NONE, 54),
-    model("T41P", 6, 15, NONE, 36),
-    model("T41S", 6, 15, NONE, 68),
-    model("T42G", 12, 15, NONE, 29),
-    model("T42S", 12, 15, NONE, 67),
-    model("T42U", 12, 15, NONE, 116),
-    model("T43U", 12, 21, EXP50, 107),
-    model("T44W", 12, 24, EXP50, 174),
-    model("T46G", 16, 27, EXP40, 28),
-    model("T46S", 16, 27, EXP40, 66),
-    model("T46U", 16, 27, EXP50, 108),
-    model("T48G", 16, 29, EXP40, 35),
-    model("T48S", 16, 29, EXP40, 65),
-    model("T48U", 16, 29, EXP50, 109),
-    model("T52S", 12, 21, EXP50, 74),
-    model("T53", 12, 21, EXP50, 95),
-    model("T53W", 12, 21, EXP50, 95),
-    model("T54S", 16, 27, EXP50, 70),
-    model("T54W", 16, 27, EXP50, 96),
-    model("T57W", 16, 29, EXP50, 97),
-    model("T58A", 16, 27, EXP50, 58),
-    model("T58W", 16, 27, EXP50, 150),
-    model("T73U", 12, 48, EXP50, 186),
-    model("T74U", 16, 60, EXP50, 187),
-    model("T77U", 16, 95, EXP50, 188),
-    model("T85W", 16, 72, EXP50, 196),
-];
 
 /// The boot file: it may only include (Auto Provisioning Guide, "Boot File").
 #[derive(Template)]
@@ -117,8 +45,18 @@ struct First<'a> {
     model: &'a str,
     user_type: &'a str,
     server: Server<'a>,
-    language: &'static str,
+    /// What only a phone with a display and keys of its own has; a DECT base has none.
+    desk: Option<Desk>,
     clock: Clock<'a>,
+    passwords: Vec<(&'static str, &'a str)>,
+    /// What has the prefix `static.` from firmware 81 on.
+    fixed: Vec<(&'static str, String)>,
+    settings: Vec<(String, String)>,
+    raw: Vec<(&'a str, &'a str)>,
+}
+
+struct Desk {
+    language: &'static str,
     call_waiting: u8,
 }
 
@@ -137,7 +75,7 @@ struct Clock<'a> {
     offset: String,
     summer: Option<Summer>,
     ntp_server: &'a str,
-    time_format: u8,
+    time_format: Option<u8>,
 }
 
 /// Summer time by weekday: month/week/weekday/hour (administrator guide, "DST time type 1").
@@ -162,6 +100,8 @@ struct RedirectSettings<'a> {
 struct Acc<'a> {
     accounts: Vec<Account<'a>>,
     empty: Vec<u8>,
+    /// Whether each account is a handset's.
+    dect: bool,
 }
 
 struct Account<'a> {
@@ -174,8 +114,12 @@ struct Account<'a> {
     host: &'a str,
     port: u16,
     transport: u8,
+    expires: u16,
     backup: Option<&'a str>,
+    outbound: Option<(&'a str, u16)>,
     srtp: u8,
+    dtmf: u8,
+    auto_answer: Option<u8>,
     voicemail: &'a str,
     codecs: Vec<(&'static str, u8, usize)>,
 }
@@ -184,7 +128,7 @@ struct Account<'a> {
 #[derive(Template)]
 #[template(path = "yealink/btn.cfg")]
 struct Btn<'a> {
-    transfer: u8,
+    transfer: Option<u8>,
     keys: Vec<Key<'a>>,
     modules: Vec<(u8, Vec<Key<'a>>)>,
 }
@@ -209,23 +153,75 @@ struct Merged<'a> {
 
 impl Vendor for Yealink {
     fn models(&self) -> &'static [Model] {
-        &MODELS
+        &models::MODELS
     }
 
-    fn boot_name(&self, mac: Mac) -> String {
-        format!("{mac}.boot")
+    fn templates(&self) -> u32 {
+        3
     }
 
-    fn part(&self, name: &str, mac: Mac, model: &Model) -> Option<Part> {
+    fn facts(&self) -> Facts {
+        Facts {
+            serial_tells_from_mac: false,
+            certificate: CertificateMac::CommonName,
+            resync: "check-sync;reboot=false",
+            reboot: "check-sync;reboot=true",
+        }
+    }
+
+    fn lacks(&self, model: &Model) -> &'static [Setting] {
+        if model.generation == Generation::Dect {
+            // What a handset has is set on the handset.
+            return &[
+                Setting::Language,
+                Setting::Clock24h,
+                Setting::Transfer,
+                Setting::CallWaiting,
+                Setting::Ringtone,
+                Setting::Wallpaper,
+                Setting::Forward,
+                Setting::Dnd,
+                Setting::AutoAnswer,
+            ];
+        }
+        if shows_pictures(model) {
+            &[]
+        } else {
+            &[Setting::Wallpaper]
+        }
+    }
+
+    fn functions(&self, _: &Model) -> &'static [Function] {
+        &Function::ALL
+    }
+
+    fn boot_name(&self, mac: Mac, model: &Model) -> String {
+        match model.generation {
+            Generation::Former => format!("{mac}.cfg"),
+            Generation::Current | Generation::Dect => format!("{mac}.boot"),
+        }
+    }
+
+    fn asked(&self, name: &str, asker: Asker<'_>) -> Option<Asked> {
+        let Asker { mac, model, .. } = asker;
         let name = name.to_ascii_lowercase();
         if name == format!("{mac}.boot") || name == "y000000000000.boot" {
-            Some(Part::Boot)
-        } else if name == format!("{mac}.cfg") {
-            Some(Part::Merged)
-        } else if model.code.is_some_and(|code| name == common_name(code)) {
-            Some(Part::Common)
-        } else {
-            None
+            return Some(Asked::Part(Part::Boot));
+        }
+        if name == format!("{mac}.cfg") {
+            return Some(Asked::Part(Part::Merged));
+        }
+        // The codes of some bases are not sure.
+        let unsure = model.generation == Generation::Dect && is_common_cfg(&name);
+        if name == common_name(model.code) || unsure {
+            return Some(Asked::Part(Part::Common));
+        }
+        match name.strip_prefix(&mac.to_string())? {
+            // With `custom.sync` and `local_contact.backup`, which Dialtone does not turn on, and
+            // which somebody may have by `raw`.
+            "-local.cfg" | "-contact.xml" | "-calllog.xml" => Some(Asked::Kept),
+            "-sys.log" | "-boot.log" | "-all.log" => Some(Asked::Dropped),
+            _ => None,
         }
     }
 
@@ -233,7 +229,7 @@ impl Vendor for Yealink {
         TEXT
     }
 
-    fn parts(&self) -> &'static [Part] {
+    fn parts(&self, _: &Model) -> &'static [Part] {
         &[
             Part::Boot,
             Part::First,
@@ -267,43 +263,54 @@ impl Vendor for Yealink {
                 acc: acc(phone),
                 btn: btn(phone),
             }),
-            Part::Common => Ok(common_text()),
+            Part::Common | Part::Former | Part::Directory => Ok(common_text()),
         }
     }
 
-    fn objections(&self, phone: &Phone<'_>) -> Vec<Objection> {
-        let mut found = Vec::new();
+    fn carries(&self, _: Slot, text: &str) -> Result<(), &'static str> {
+        if text == "%NULL%" {
+            // "%NULL%" as a whole value empties the parameter.
+            Err("must not be %NULL%, which means empty")
+        } else if text.trim() != text {
+            Err("must not begin or end with a space, which is lost")
+        } else {
+            Ok(())
+        }
+    }
+
+    fn remarks(&self, phone: &Phone<'_>) -> Vec<Objection> {
         let tag = phone.settings.language.as_str();
-        if language(tag).is_none() {
-            let detail = format!("Yealink phones have no language {tag}");
-            found.push(Objection::new("/settings/language", detail));
+        if phone.model.generation == Generation::Dect || language(tag).is_some() {
+            return Vec::new();
         }
-        for line in &phone.lines {
-            let mut check = |field: &'static str, value: &str| {
-                if let Some(why) = unprintable(value) {
-                    let pointer = format!("/lines/{}/account", line.index);
-                    let detail = format!("its {field} {why} in a Yealink file");
-                    found.push(Objection {
-                        account_field: Some(field),
-                        ..Objection::new(pointer, detail)
-                    });
-                }
-            };
-            check("password", line.password.reveal());
-            check("display_name", line.account.display_name());
-            if let Some(why) = unprintable(line.label) {
-                let pointer = format!("/lines/{}/label", line.index);
-                found.push(Objection::new(pointer, format!("{why} in a Yealink file")));
-            }
+        let detail = format!("Yealink phones have no language {tag}: English is shown");
+        vec![Objection::new("/settings/language", detail)]
+    }
+
+    fn raw_key(&self, key: &str) -> Result<(), &'static str> {
+        let segment = |s: &str| {
+            !s.is_empty()
+                && s.bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        };
+        if key.contains('.') && key.split('.').all(segment) {
+            Ok(())
+        } else {
+            Err("is no parameter of Yealink phones: they are words with dots between")
         }
-        for (n, button) in phone.device.buttons.iter().enumerate() {
-            let label = button.label.as_ref().map_or("", |label| label.as_str());
-            if let Some(why) = unprintable(label) {
-                let pointer = format!("/buttons/{n}/label");
-                found.push(Objection::new(pointer, format!("{why} in a Yealink file")));
-            }
-        }
-        found
+    }
+
+    fn sets(&self, text: &str, key: &str) -> bool {
+        // What firmware before 81 calls it is the same parameter.
+        let bare = |key: &str| {
+            key.strip_prefix("static.")
+                .unwrap_or(key)
+                .to_ascii_lowercase()
+        };
+        let key = bare(key);
+        text.lines()
+            .filter_map(|line| line.split_once(" ="))
+            .any(|(name, _)| bare(name) == key)
     }
 
     fn redirect(&self, name: &str, to: Redirect<'_>) -> Result<Option<Document>, Fault> {
@@ -323,7 +330,7 @@ impl Vendor for Yealink {
             };
             file(&Boot {
                 mac: to.mac,
-                model: to.model,
+                model: to.model.name,
                 user_type: "",
                 includes,
             })?
@@ -331,7 +338,7 @@ impl Vendor for Yealink {
         {
             file(&RedirectSettings {
                 mac: to.mac,
-                model: to.model,
+                model: to.model.name,
                 // Firmware before 81 cannot be taken on by includes: it asks again in minutes.
                 server: Server {
                     url: to.url,
@@ -345,11 +352,11 @@ impl Vendor for Yealink {
         };
         Ok(Some(Document {
             content_type: TEXT,
-            text,
+            bytes: text.into_bytes(),
         }))
     }
 
-    fn common(&self, name: &str) -> Option<Document> {
+    fn common(&self, name: &str, _: &str) -> Result<Option<Document>, Fault> {
         let name = name.to_ascii_lowercase();
         let text = if name == "y000000000000.boot" {
             // `$MAC` is the phone's own wildcard (Auto Provisioning Guide, "Wildcards"). Where a
@@ -358,12 +365,9 @@ impl Vendor for Yealink {
         } else if is_common_cfg(&name) {
             common_text()
         } else {
-            return None;
+            return Ok(None);
         };
-        Some(Document {
-            content_type: TEXT,
-            text,
-        })
+        Ok(Some(Document::text(TEXT, text)))
     }
 }
 
@@ -390,8 +394,8 @@ fn common_text() -> String {
     )
 }
 
-fn common_name(code: u16) -> String {
-    format!("y{code:012}.cfg")
+fn common_name(code: &str) -> String {
+    format!("y{code:0>12}.cfg")
 }
 
 /// `y000000000028.cfg`, whatever the code: phones that we do not know yet ask as well.
@@ -399,18 +403,6 @@ fn is_common_cfg(name: &str) -> bool {
     name.strip_prefix('y')
         .and_then(|rest| rest.strip_suffix(".cfg"))
         .is_some_and(|code| code.len() == 12 && code.bytes().all(|b| b.is_ascii_digit()))
-}
-
-/// Why a value would not come back out of a Yealink file as it went in.
-fn unprintable(value: &str) -> Option<&'static str> {
-    if value == "%NULL%" {
-        // "%NULL%" as a whole value empties the parameter.
-        Some("must not be %NULL%, which means empty")
-    } else if value.trim() != value {
-        Some("must not begin or end with a space, which is lost")
-    } else {
-        None
-    }
 }
 
 fn first<'a>(phone: &'a Phone<'a>) -> First<'a> {
@@ -430,7 +422,24 @@ fn first<'a>(phone: &'a Phone<'a>) -> First<'a> {
             url: phone.base,
             minutes: settings.resync_minutes,
         },
-        language: language(settings.language.as_str()).unwrap_or("English"),
+        desk: is_desk(phone).then(|| Desk {
+            language: language(settings.language.as_str()).unwrap_or("English"),
+            call_waiting: u8::from(settings.call_waiting),
+        }),
+        passwords: [
+            ("admin", &settings.admin_password),
+            ("user", &settings.user_password),
+        ]
+        .into_iter()
+        .filter_map(|(user, password)| Some((user, password.as_ref()?.reveal())))
+        .collect(),
+        fixed: given(phone),
+        settings: given_of_desk(phone),
+        raw: settings
+            .raw
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect(),
         clock: Clock {
             offset: if minutes == 0 {
                 format!("{sign}{hours}")
@@ -443,10 +452,114 @@ fn first<'a>(phone: &'a Phone<'a>) -> First<'a> {
                 minutes: saving,
             }),
             ntp_server: settings.ntp_server.as_str(),
-            time_format: u8::from(settings.clock_24h),
+            time_format: is_desk(phone).then_some(u8::from(settings.clock_24h)),
         },
-        call_waiting: u8::from(settings.call_waiting),
     }
+}
+
+/// Whether its display can show a picture (data sheets).
+fn shows_pictures(model: &Model) -> bool {
+    [
+        "T29", "T33", "T34", "T44", "T46", "T48", "T49", "T52", "T54", "T56", "T57", "T58", "T7",
+        "T8", "VP59", "CP965",
+    ]
+    .iter()
+    .any(|series| model.name.starts_with(series))
+}
+
+fn is_desk(phone: &Phone<'_>) -> bool {
+    phone.model.generation != Generation::Dect
+}
+
+/// The parameters of settings that somebody gave; what nobody did is left to the phone, and
+/// `overwrite_mode` takes back what once was given.
+fn given(phone: &Phone<'_>) -> Vec<(&'static str, String)> {
+    let settings = &phone.settings;
+    let mut list: Vec<(&'static str, String)> = Vec::new();
+    let mut set = |key: &'static str, value: &str| list.push((key, value.to_owned()));
+    let flag = |on: bool| if on { "1" } else { "0" };
+    if let Some(vlan) = &settings.vlan {
+        set("network.vlan.internet_port_enable", "1");
+        set("network.vlan.internet_port_vid", &vlan.id.get().to_string());
+        set(
+            "network.vlan.internet_port_priority",
+            &vlan.priority().to_string(),
+        );
+        if is_desk(phone) {
+            set("network.vlan.pc_port_enable", flag(vlan.pc_id.is_some()));
+            if let Some(id) = vlan.pc_id {
+                set("network.vlan.pc_port_vid", &id.get().to_string());
+            }
+        }
+    }
+    if let Some(on) = settings.lldp {
+        set("network.lldp.enable", flag(on));
+    }
+    if let Some(url) = &settings.firmware_url {
+        set("firmware.url", url.as_str());
+    }
+    if let Some(host) = &settings.syslog_server {
+        // 1 sends it to the server, 0 keeps it on the phone.
+        set("syslog.mode", "1");
+        set("syslog.server", host.as_str());
+    }
+    if let Some(on) = settings.web_ui {
+        set("wui.http_enable", flag(on));
+        set("wui.https_enable", flag(on));
+    }
+    list
+}
+
+/// The same for what has no `static.` before its name.
+fn given_of_desk(phone: &Phone<'_>) -> Vec<(String, String)> {
+    let settings = &phone.settings;
+    let mut list: Vec<(String, String)> = Vec::new();
+    let mut set = |key: &str, value: &str| list.push((key.to_owned(), value.to_owned()));
+    if settings.syslog_server.is_some() {
+        // Firmware before 81 has none: there, a server is enough.
+        set("static.syslog.enable", "1");
+    }
+    let flag = |on: bool| if on { "1" } else { "0" };
+    for (n, pattern) in (1..).zip(settings.dial_plan.iter().flat_map(DialPlan::as_slice)) {
+        set(&format!("dialplan.dialnow.rule.{n}"), pattern.as_str());
+        // No line: for all of them.
+        set(&format!("dialplan.dialnow.line_id.{n}"), "");
+    }
+    if !is_desk(phone) {
+        return list;
+    }
+    if let Some(tone) = settings.ringtone {
+        set("phone_setting.ring_type", &format!("Ring{tone}.wav"));
+    }
+    if let Some(url) = settings
+        .wallpaper
+        .as_ref()
+        .filter(|_| shows_pictures(phone.model))
+    {
+        let name = url.as_str().rsplit('/').next().unwrap_or_default();
+        set("wallpaper_upload.url", url.as_str());
+        set("phone_setting.backgrounds", &format!("Config:{name}"));
+    }
+    if let Some(forward) = &settings.forward {
+        let Forward {
+            always,
+            busy,
+            no_answer,
+            ..
+        } = forward;
+        for (kind, target) in [("always", always), ("busy", busy), ("no_answer", no_answer)] {
+            set(&format!("forward.{kind}.enable"), flag(target.is_some()));
+            let target = target.as_ref().map_or("", |target| target.as_str());
+            set(&format!("forward.{kind}.target"), target);
+        }
+        // Counted in rings of six seconds (administrator guide, "Call Forward").
+        let rings = forward.ring_s().div_ceil(6);
+        set("forward.no_answer.timeout", &rings.to_string());
+    }
+    if let Some(on) = settings.dnd {
+        set("features.dnd.enable", flag(on));
+    }
+    list
 }
 
 /// Month/week/weekday/hour: week 5 is the last, weekday 1 is Monday (administrator guide).
@@ -480,12 +593,26 @@ fn acc<'a>(phone: &'a Phone<'a>) -> Acc<'a> {
                     Transport::Tcp => 1,
                     Transport::Tls => 2,
                 },
-                backup: sip.backup_host.as_ref().map(crate::text::Host::as_str),
+                expires: sip.expires_s(),
+                backup: sip.backup_host.as_ref().map(Host::as_str),
+                outbound: sip
+                    .outbound_proxy()
+                    .map(|(host, port)| (host.as_str(), port)),
                 srtp: match sip.srtp {
                     Srtp::Off => 0,
                     Srtp::Optional => 1,
                     Srtp::Required => 2,
                 },
+                dtmf: match phone.settings.dtmf {
+                    Dtmf::Inband => 0,
+                    Dtmf::Rfc2833 => 1,
+                    Dtmf::Info => 2,
+                },
+                auto_answer: phone
+                    .settings
+                    .auto_answer
+                    .filter(|_| is_desk(phone))
+                    .map(u8::from),
                 voicemail: line.account.voicemail.as_ref().map_or("", |v| v.as_str()),
                 codecs: codecs(&phone.settings.codecs),
             }
@@ -495,6 +622,7 @@ fn acc<'a>(phone: &'a Phone<'a>) -> Acc<'a> {
     Acc {
         accounts,
         empty: (1..=phone.model.lines).filter(unused).collect(),
+        dect: !is_desk(phone),
     }
 }
 
@@ -557,11 +685,11 @@ fn btn<'a>(phone: &'a Phone<'a>) -> Btn<'a> {
         })
         .collect();
     Btn {
-        transfer: match phone.settings.transfer {
+        transfer: is_desk(phone).then_some(match phone.settings.transfer {
             Transfer::NewCall => 0,
             Transfer::Attended => 1,
             Transfer::Blind => 2,
-        },
+        }),
         keys,
         modules,
     }
@@ -604,6 +732,8 @@ fn code(function: Function) -> u8 {
         Function::Intercom => 14,
         Function::Line => 15,
         Function::Blf => 16,
+        Function::Url => 17,
+        Function::HotDesk => 34,
     }
 }
 

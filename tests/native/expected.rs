@@ -222,6 +222,7 @@ fn yealink_acc(case: &Case, lines: &[Line<'_>]) -> Settings {
             .iter()
             .position(|s| *s == sip["srtp"].as_str().unwrap_or("off"));
         let backup = str(&sip["backup_host"]);
+        let expires = sip["expires_s"].as_u64().unwrap_or(600).to_string();
         set(format!("voice_mail.number.{n}"), str(&account["voicemail"]));
         for (key, value) in [
             ("enable", "1"),
@@ -233,7 +234,11 @@ fn yealink_acc(case: &Case, lines: &[Line<'_>]) -> Settings {
             ("sip_server.1.address", str(&sip["host"])),
             ("sip_server.1.port", &port),
             ("sip_server.1.transport_type", &transport),
+            ("sip_server.1.expires", &expires),
             ("sip_server.2.address", backup),
+            ("outbound_proxy_enable", "0"),
+            ("outbound_proxy.1.address", ""),
+            ("dtmf.type", "1"),
             ("srtp_encryption", &srtp.unwrap().to_string()),
             ("subscribe_mwi", "1"),
         ] {
@@ -242,6 +247,7 @@ fn yealink_acc(case: &Case, lines: &[Line<'_>]) -> Settings {
         if !backup.is_empty() {
             set(format!("account.{n}.fallback.redundancy_type"), "1");
             set(format!("account.{n}.sip_server.2.port"), &port);
+            set(format!("account.{n}.sip_server.2.expires"), &expires);
             set(
                 format!("account.{n}.sip_server.2.transport_type"),
                 &transport,
@@ -275,6 +281,7 @@ fn yealink_acc(case: &Case, lines: &[Line<'_>]) -> Settings {
             for server in [1, 2] {
                 set(format!("account.{n}.sip_server.{server}.address"), "");
             }
+            set(format!("account.{n}.outbound_proxy.1.address"), "");
         }
     }
     acc
@@ -379,6 +386,38 @@ fn yealink_type(function: &str) -> &'static str {
     }
 }
 
+/// Codecs and tones of a Linphone.
+fn linphone_media(case: &Case) -> Settings {
+    let mut media = Settings::new();
+    let mut set = |key: String, value: &str| assert!(media.insert(key, value.to_owned()).is_none());
+    set("sip/use_rfc2833".to_owned(), "1");
+    set("sip/use_info".to_owned(), "0");
+    let wanted = setting(case, "codecs");
+    let wanted: Vec<&str> = match wanted.as_array() {
+        Some(codecs) => codecs.iter().map(str).collect(),
+        None => vec!["g722", "pcma", "pcmu"],
+    };
+    let known = [
+        ("g722", "G722"),
+        ("pcma", "PCMA"),
+        ("pcmu", "PCMU"),
+        ("g729", "G729"),
+        ("opus", "opus"),
+    ];
+    let off = known.iter().filter(|(name, _)| !wanted.contains(name));
+    let on = wanted
+        .iter()
+        .map(|name| known.iter().find(|(known, _)| known == name).unwrap());
+    for (n, (name, mime)) in on.chain(off).enumerate() {
+        let rate = if *mime == "opus" { "48000" } else { "8000" };
+        let enabled = if wanted.contains(name) { "1" } else { "0" };
+        for (key, value) in [("mime", *mime), ("rate", rate), ("enabled", enabled)] {
+            set(format!("audio_codec_{n}/{key}"), value);
+        }
+    }
+    media
+}
+
 /// What a Linphone must be told; `base` is where its files are.
 pub fn linphone(case: &Case, base: &str) -> Linphone {
     let device = case.device();
@@ -398,7 +437,7 @@ pub fn linphone(case: &Case, base: &str) -> Linphone {
         ("dialtone/btn", format!("{base}BTN.cfg")),
     ];
     let lines = lines(case);
-    let mut acc = Settings::new();
+    let mut acc = linphone_media(case);
     let mut set = |key: String, value: &str| assert!(acc.insert(key, value.to_owned()).is_none());
     for (n, line) in lines.iter().enumerate() {
         let (account, sip) = (line.account, &line.pbx["sip"]);
@@ -427,7 +466,8 @@ pub fn linphone(case: &Case, base: &str) -> Linphone {
                 format!("<sip:{host}:{};transport={transport}>", port(sip)),
             ),
             ("reg_identity", format!("\"{name}\" <sip:{user}@{host}>")),
-            ("reg_expires", "3600".to_owned()),
+            ("reg_expires", "600".to_owned()),
+            ("reg_route", String::new()),
             ("reg_sendregister", "1".to_owned()),
             ("realm", realm.to_owned()),
             ("publish", "0".to_owned()),

@@ -8,11 +8,18 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use dialtone::vendor::VendorId;
 use sha2::{Digest, Sha256};
 
-use crate::fixtures::{CASES, names, root};
+use crate::fixtures::{CASES, Case, names, root};
+use crate::vendors::KITS;
 use crate::world::hex;
 use crate::{expected, readers};
+
+/// Whether a case is one that this vendor alone has; `vendors` looks at those of all.
+fn is_own(case: &Case, vendor: &str) -> bool {
+    case.json["like"].is_null() && case.name.split('/').next() == Some(vendor)
+}
 
 fn writes() -> bool {
     std::env::var("GOLDEN").is_ok_and(|value| value == "write")
@@ -36,14 +43,18 @@ fn files() -> BTreeSet<String> {
             let path = directory.join(&name);
             if path.is_dir() {
                 walk(&path, &format!("{prefix}{name}/"), found);
-            } else if name != "case.json" {
+            } else if name != "case.json" && name != "TEMPLATES.lock" {
                 found.insert(format!("{prefix}{name}"));
             }
         }
     }
     let mut found = BTreeSet::new();
-    for vendor in ["yealink", "linphone"] {
-        walk(&root().join(vendor), &format!("{vendor}/"), &mut found);
+    for kit in KITS {
+        walk(
+            &root().join(kit.vendor),
+            &format!("{}/", kit.vendor),
+            &mut found,
+        );
     }
     found
 }
@@ -88,10 +99,7 @@ fn every_golden_file_is_what_its_phone_gets_byte_for_byte() {
 
 #[test]
 fn every_yealink_file_says_what_the_records_say_and_nothing_else() {
-    for case in CASES
-        .iter()
-        .filter(|case| case.name.starts_with("yealink/"))
-    {
+    for case in CASES.iter().filter(|case| is_own(case, "yealink")) {
         let read = |path: &str| {
             readers::yealink(&case.documents[path])
                 .unwrap_or_else(|error| panic!("{}/{path}: {error}", case.name))
@@ -136,10 +144,7 @@ fn base(case: &crate::fixtures::Case) -> String {
 
 #[test]
 fn a_yealink_redirect_leads_on_and_holds_no_secret() {
-    for case in CASES
-        .iter()
-        .filter(|case| case.name.starts_with("yealink/"))
-    {
+    for case in CASES.iter().filter(|case| is_own(case, "yealink")) {
         let base = base(case);
         let boot = readers::yealink(&case.documents["rps/805ec0000001.boot"]).unwrap();
         let elsewhere = case.name == "yealink/elsewhere";
@@ -185,10 +190,7 @@ fn a_yealink_redirect_leads_on_and_holds_no_secret() {
 
 #[test]
 fn a_common_file_is_constant_and_names_nobody() {
-    for case in CASES
-        .iter()
-        .filter(|case| case.name.starts_with("yealink/"))
-    {
+    for case in CASES.iter().filter(|case| is_own(case, "yealink")) {
         for (path, text) in case
             .documents
             .iter()
@@ -215,10 +217,7 @@ fn a_common_file_is_constant_and_names_nobody() {
 
 #[test]
 fn every_linphone_document_says_what_the_records_say_and_nothing_else() {
-    for case in CASES
-        .iter()
-        .filter(|case| case.name.starts_with("linphone/"))
-    {
+    for case in CASES.iter().filter(|case| is_own(case, "linphone")) {
         let read = |path: &str| {
             readers::linphone(&case.documents[path])
                 .unwrap_or_else(|error| panic!("{}/{path}: {error}", case.name))
@@ -245,82 +244,64 @@ fn every_linphone_document_says_what_the_records_say_and_nothing_else() {
     }
 }
 
-#[test]
-fn every_yealink_parameter_is_one_that_yealink_phones_know() {
-    let list = fs::read_to_string(root().join("keys/yealink.txt")).unwrap();
-    let known: BTreeSet<&str> = list.lines().filter(|line| !line.starts_with('#')).collect();
-    let mut unknown = BTreeSet::new();
-    for case in CASES
-        .iter()
-        .filter(|case| case.name.starts_with("yealink/"))
-    {
-        for text in case.documents.values() {
-            for key in readers::yealink(text).unwrap().settings.keys() {
-                let number = |segment: &str| segment.bytes().all(|byte| byte.is_ascii_digit());
-                let segments = key
-                    .split('.')
-                    .map(|segment| if number(segment) { "X" } else { segment });
-                let name = segments.collect::<Vec<_>>().join(".");
-                if !known.contains(name.as_str()) {
-                    unknown.insert(name);
-                }
-            }
-        }
-    }
-    assert!(unknown.is_empty(), "{unknown:?}");
-}
-
-/// Pairs [`dialtone::render::TEMPLATES`] with what the templates make: phones whose files an older
-/// version made get new ones only if the number has risen.
+/// Pairs the version of a vendor's templates with what they make: phones whose files an older version
+/// made get new ones only if the number has risen.
 #[test]
 fn the_number_of_the_templates_rises_with_every_change_of_a_golden_file() {
-    let path = root().join("TEMPLATES.lock");
-    let number = dialtone::render::TEMPLATES;
-    let now: BTreeMap<String, String> = documents()
-        .into_iter()
-        .map(|(path, text)| (path, hex(&Sha256::digest(text))))
-        .collect();
-    let mut lock = format!("templates {number}\n");
-    for (path, hash) in &now {
-        let _ = writeln!(lock, "{hash}  {path}");
-    }
+    for vendor in VendorId::ALL.iter().copied() {
+        let path = root().join(vendor.name()).join("TEMPLATES.lock");
+        let number = vendor.rules().templates();
+        let prefix = format!("{vendor}/");
+        let now: BTreeMap<String, String> = documents()
+            .into_iter()
+            .filter_map(|(path, text)| {
+                let path = path.strip_prefix(&prefix)?.to_owned();
+                Some((path, hex(&Sha256::digest(text))))
+            })
+            .collect();
+        let mut lock = format!("templates {number}\n");
+        for (path, hash) in &now {
+            let _ = writeln!(lock, "{hash}  {path}");
+        }
 
-    let noted = fs::read_to_string(&path).unwrap_or_else(|_| "templates 0\n".to_owned());
-    let mut lines = noted.lines();
-    let noted_number: u32 = lines
-        .next()
-        .and_then(|line| line.strip_prefix("templates ")?.parse().ok())
-        .unwrap();
-    let before: BTreeMap<&str, &str> = lines
-        .map(|line| {
-            line.split_once("  ")
-                .map(|(hash, path)| (path, hash))
-                .unwrap()
-        })
-        .collect();
-    let changed: Vec<&String> = now
-        .iter()
-        .filter(|(path, hash)| {
-            before
-                .get(path.as_str())
-                .is_some_and(|before| before != hash)
-        })
-        .map(|(path, _)| path)
-        .collect();
-    assert!(
-        changed.is_empty() || number > noted_number,
-        "render::TEMPLATES is {number} and must rise, since these files changed: {changed:?}"
-    );
-    assert!(
-        number >= noted_number,
-        "render::TEMPLATES went back from {noted_number} to {number}"
-    );
-    if writes() {
-        fs::write(&path, lock).unwrap();
-    } else {
+        let noted = fs::read_to_string(&path).unwrap_or_else(|_| "templates 0\n".to_owned());
+        let mut lines = noted.lines();
+        let noted_number: u32 = lines
+            .next()
+            .and_then(|line| line.strip_prefix("templates ")?.parse().ok())
+            .unwrap();
+        let before: BTreeMap<&str, &str> = lines
+            .map(|line| {
+                line.split_once("  ")
+                    .map(|(hash, path)| (path, hash))
+                    .unwrap()
+            })
+            .collect();
+        let changed: Vec<&String> = now
+            .iter()
+            .filter(|(path, hash)| {
+                before
+                    .get(path.as_str())
+                    .is_some_and(|before| before != hash)
+            })
+            .map(|(path, _)| path)
+            .collect();
         assert!(
-            noted == lock,
-            "fixtures/TEMPLATES.lock is not of these files: GOLDEN=write notes them"
+            changed.is_empty() || number > noted_number,
+            "{vendor}: templates() is {number} and must rise, since these files changed: {changed:?}"
         );
+        assert!(
+            number >= noted_number,
+            "{vendor}: templates() went back from {noted_number} to {number}"
+        );
+        if writes() {
+            fs::write(&path, lock).unwrap();
+        } else {
+            assert!(
+                noted == lock,
+                "{} is not of these files: GOLDEN=write notes them",
+                path.display()
+            );
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Readers of the vendors' files that share nothing with the code that writes them, and that are
 //! stricter than any phone: what they do not know is an error.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -69,6 +69,13 @@ pub fn yealink(text: &str) -> Result<Yealink, String> {
             }
             let former = if key == "overwrite_mode" {
                 file.overwrite.replace(value.to_owned())
+            } else if key.ends_with("security.user_password") {
+                // The one parameter that a file sets once for each user, as user:password.
+                let (user, password) = value
+                    .split_once(':')
+                    .ok_or_else(|| format!("{value:?} names no user"))?;
+                file.settings
+                    .insert(format!("{key}:{user}"), password.to_owned())
             } else {
                 file.settings.insert(key.to_owned(), value.to_owned())
             };
@@ -99,7 +106,6 @@ pub fn linphone(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut reader = Reader::from_str(text);
     reader.config_mut().check_comments = true;
     let mut values = BTreeMap::new();
-    let mut sections = BTreeSet::new();
     // The names of the elements that are open, and those of the section and the entry.
     let mut open: Vec<String> = Vec::new();
     let mut place: (String, String) = Default::default();
@@ -121,10 +127,8 @@ pub fn linphone(text: &str) -> Result<BTreeMap<String, String>, String> {
                         }
                     }
                     (1, "section") => {
+                        // A section may come again, with other entries (lpconfig merges them).
                         place.0 = take("name")?;
-                        if !sections.insert(place.0.clone()) {
-                            return Err(format!("section {} is there twice", place.0));
-                        }
                     }
                     (2, "entry") => {
                         place.1 = take("name")?;
@@ -244,7 +248,7 @@ fn the_linphone_reader_refuses_what_a_phone_could_misread() {
     assert_eq!(read["s/a"], "x && y");
     for wrong in [
         format!("<section name=\"s\">{entry}{entry}</section>"),
-        "<section name=\"s\"></section><section name=\"s\"></section>".to_owned(),
+        format!("<section name=\"s\">{entry}</section><section name=\"s\">{entry}</section>"),
         "<section name=\"s\"><entry name=\"a\">x</entry></section>".to_owned(),
         "<section name=\"s\"><entry name=\"a\" overwrite=\"true\">&nbsp;</entry></section>"
             .to_owned(),

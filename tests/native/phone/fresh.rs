@@ -225,7 +225,10 @@ fn files_that_are_missing_or_older_than_what_they_are_made_of_are_made_again_and
         let sources = office.stored().state.files.unwrap().sources;
         assert_eq!(
             (sources.templates, sources.device),
-            (dialtone::render::TEMPLATES, edition)
+            (
+                dialtone::vendor::VendorId::Yealink.rules().templates(),
+                edition
+            )
         );
         let (_, _, r2) = cost(fake, &office.file("ACC.cfg"));
         assert_eq!(r2.writes(), 0);

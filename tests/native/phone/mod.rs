@@ -5,6 +5,7 @@ mod faults;
 mod fresh;
 mod rps;
 mod token;
+mod uploads;
 
 use std::rc::Rc;
 

@@ -253,7 +253,10 @@ fn what_a_phone_did_first_is_noted_once_and_a_repeat_writes_nothing() {
     );
     assert_eq!(writes(office.file("ACC.cfg")), (0, 1));
     assert_eq!(writes(office.file("ACC.cfg")), (0, 0));
-    assert_eq!(office.stored().state.seen.configured.unwrap().version, 2);
+    let state = office.stored().state;
+    let version = state.files.unwrap().version;
+    assert!(version > 1);
+    assert_eq!(state.seen.configured.unwrap().version, version);
 }
 
 #[test]

@@ -1,0 +1,275 @@
+//! The vendors' files, each vendor by a reader of its own that shares nothing with the code that
+//! writes them: what it reads is held against the records, field by field, for every case under
+//! `fixtures/`, every model of the catalogue and whatever an admin may write; and a phone is played
+//! that knows nothing but its firmware's requests.
+//!
+//! A vendor is a [`Kit`] in a file of its own here.
+
+pub mod catalogue;
+mod clock;
+mod factory;
+mod properties;
+mod records;
+
+mod linphone;
+mod yealink;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use serde_json::Value;
+
+use crate::fixtures::{CASES, Case, root};
+use factory::Wire;
+
+/// Parameters by their names, as a file sets them.
+pub type Settings = BTreeMap<String, String>;
+
+/// What a vendor's phones make of their files.
+pub struct Kit {
+    /// The vendor, as records call it.
+    pub vendor: &'static str,
+    /// The MAC of its cases.
+    pub mac: &'static str,
+    /// The model of the tests that want one with keys, two lines and, if any has, modules.
+    pub model: &'static str,
+    /// The documents of a case: `p/{file}` under the provisioning URL, `rps/{file}` under the
+    /// first-access URL, with `{mac}` and `{MAC}`.
+    pub documents: &'static [&'static str],
+    /// Which of them together are the whole configuration, split as far as the vendor can.
+    pub parts: &'static [&'static str],
+    /// The one that is all of it in one, if there is any.
+    pub merged: Option<&'static str>,
+    /// Reads a file, strictly: everything that a phone could misread is an error. The values are
+    /// without their escapes.
+    pub read: fn(name: &str, text: &str) -> Result<Settings, String>,
+    /// What the parameters of all parts together mean.
+    pub see: fn(&Settings, &Value) -> Seen,
+    /// What its phones have no parameter for: `expires_s`, `outbound`, `backup`, `srtp`, `label`,
+    /// `name`, `voicemail`, `codecs`, `dtmf`, `line_number` of a line, `key_label` and `key_line` of a key, `clock`.
+    pub blind: &'static [&'static str],
+    /// Whether its files cannot carry a text: `password`, `display_name`, `line_label`, `key_label`,
+    /// `key_value` or `setting`. Told from the vendor's syntax alone.
+    pub cannot_carry: fn(slot: &str, text: &str) -> bool,
+    /// Switches on a phone out of its box: what its firmware asks for, in its order, and where it
+    /// goes on to. Ends with the parameters that it has then.
+    pub power_on: fn(&mut Wire) -> Result<Settings, String>,
+    /// A parameter's name as it stands in `fixtures/keys/{vendor}.txt`.
+    pub key_name: fn(&str) -> String,
+}
+
+/// All kits.
+pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT];
+
+/// What a phone does with its parameters.
+#[derive(Debug, Default, PartialEq)]
+pub struct Seen {
+    /// The lines that it registers, by number.
+    pub lines: BTreeMap<u64, SeenLine>,
+    /// Its keys by module (0: the phone itself) and number; blank ones are not here.
+    pub keys: BTreeMap<(u64, u64), SeenKey>,
+    /// Its clock.
+    pub clock: Option<clock::SeenClock>,
+}
+
+/// How a phone proves its account.
+#[derive(Debug, PartialEq)]
+pub enum Credential {
+    Password(String),
+    /// MD5 of user, realm and password (RFC 7616, A1).
+    Ha1(String),
+}
+
+/// A line; `None` where the vendor has no such parameter (which [`Kit::blind`] must say).
+#[derive(Debug, PartialEq)]
+pub struct SeenLine {
+    pub user: String,
+    pub auth_user: String,
+    pub credential: Credential,
+    /// What others see.
+    pub name: Option<String>,
+    /// What the phone shows.
+    pub label: Option<String>,
+    pub host: String,
+    pub port: u64,
+    /// `udp`, `tcp` or `tls`.
+    pub transport: String,
+    /// `off`, `optional` or `required`.
+    pub srtp: Option<String>,
+    /// Empty if there is none.
+    pub backup: Option<String>,
+    /// `host:port`; empty if there is none.
+    pub outbound: Option<String>,
+    pub expires_s: Option<u64>,
+    pub voicemail: Option<String>,
+    /// The codecs that are on, the preferred one first, by the contract's names.
+    pub codecs: Option<Vec<String>>,
+    /// `rfc2833`, `info` or `inband`.
+    pub dtmf: Option<String>,
+}
+
+/// A key that does something.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeenKey {
+    /// By the contract's name.
+    pub function: String,
+    /// Empty if it has none.
+    pub value: String,
+    pub label: Option<String>,
+    pub line: Option<u64>,
+}
+
+/// The kit of a case's vendor.
+pub fn kit_of(case: &Case) -> &'static Kit {
+    let vendor = case.device()["vendor"].as_str().unwrap();
+    kit(vendor)
+}
+
+/// The kit of a vendor.
+pub fn kit(vendor: &str) -> &'static Kit {
+    KITS.iter()
+        .find(|kit| kit.vendor == vendor)
+        .unwrap_or_else(|| panic!("no kit for {vendor}"))
+}
+
+impl Kit {
+    /// A document's path with the MAC in it.
+    pub fn path(&self, pattern: &str) -> String {
+        pattern
+            .replace("{mac}", self.mac)
+            .replace("{MAC}", &self.mac.to_ascii_uppercase())
+    }
+
+    /// Reads the parts of a phone, none of which may set what another one sets.
+    pub fn read_parts(&self, get: impl Fn(&str) -> String) -> Settings {
+        let mut all = Settings::new();
+        for pattern in self.parts {
+            let path = self.path(pattern);
+            let text = get(&path);
+            let read = (self.read)(&path, &text)
+                .unwrap_or_else(|error| panic!("{} {path}: {error}\n{text}", self.vendor));
+            for (key, value) in read {
+                let former = all.insert(key.clone(), value);
+                assert!(
+                    former.is_none(),
+                    "{} {path}: {key} in two parts",
+                    self.vendor
+                );
+            }
+        }
+        all
+    }
+}
+
+#[test]
+fn every_case_says_what_its_records_say() {
+    for case in CASES.iter() {
+        let kit = kit_of(case);
+        let all = kit.read_parts(|path| case.documents[path].clone());
+        let model = catalogue::model(kit.vendor, case.device()["model"].as_str().unwrap());
+        let seen = (kit.see)(&all, &model);
+        records::compare(
+            &case.name,
+            kit,
+            &model,
+            &seen,
+            &records::Told::of_case(case),
+        );
+        if let Some(merged) = kit.merged {
+            let path = kit.path(merged);
+            let read = (kit.read)(&path, &case.documents[&path])
+                .unwrap_or_else(|error| panic!("{}/{path}: {error}", case.name));
+            assert_eq!(read, all, "{}: the merged file is not its parts", case.name);
+        }
+    }
+}
+
+#[test]
+fn every_vendor_has_the_cases_that_matter() {
+    for kit in KITS {
+        for case in [
+            "one-line",
+            "many-lines",
+            "ugly-values",
+            "tls-srtp",
+            "hot-desking-logged-out",
+        ] {
+            let name = format!("{}/{case}", kit.vendor);
+            let several = kit.vendor == "linphone" && case == "many-lines";
+            assert!(
+                several || CASES.iter().any(|case| case.name.starts_with(&name)),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_redirect_and_a_common_file_hold_no_secret() {
+    for case in CASES.iter() {
+        let kit = kit_of(case);
+        let outside = case
+            .documents
+            .iter()
+            .filter(|(path, _)| !path.starts_with("p/"));
+        for (path, text) in outside {
+            (kit.read)(path, text)
+                .unwrap_or_else(|error| panic!("{}/{path}: {error}\n{text}", case.name));
+            for account in case.json["accounts"].as_object().into_iter().flatten() {
+                let password = account.1["password"].as_str().unwrap();
+                // Short words stand in many texts.
+                assert!(
+                    password.len() < 6 || !text.contains(password),
+                    "{}/{path} holds a password",
+                    case.name
+                );
+            }
+            if path.starts_with("common/") {
+                assert!(
+                    !text.contains("acme"),
+                    "{}/{path} names a tenant",
+                    case.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_parameter_is_one_that_the_vendor_knows() {
+    for kit in KITS {
+        let path = root().join(format!("keys/{}.txt", kit.vendor));
+        let list = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let known: BTreeSet<&str> = list
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            // A name may be followed by a tab and where it is from.
+            .map(|line| line.split('\t').next().unwrap_or_default())
+            .collect();
+        let mut unknown = BTreeSet::new();
+        for case in CASES
+            .iter()
+            .filter(|case| kit_of(case).vendor == kit.vendor)
+        {
+            let raw = &case.device()["settings"]["raw"][kit.vendor];
+            for (path, text) in &case.documents {
+                for key in (kit.read)(path, text).unwrap_or_default().keys() {
+                    let name = (kit.key_name)(key);
+                    if !known.contains(name.as_str()) && raw[key].is_null() {
+                        unknown.insert(name);
+                    }
+                }
+            }
+        }
+        assert!(unknown.is_empty(), "{}: {unknown:?}", kit.vendor);
+    }
+}
+
+/// A name with `X` in the place of each number that is a whole word between dots.
+pub fn dotted_name(key: &str) -> String {
+    let number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    key.split('.')
+        .map(|word| if number(word) { "X" } else { word })
+        .collect::<Vec<_>>()
+        .join(".")
+}
