@@ -32,6 +32,7 @@ pub mod ident;
 pub mod key;
 pub mod keys;
 pub mod mac;
+pub mod map;
 pub mod ports;
 pub mod record;
 pub mod request;

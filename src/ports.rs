@@ -2,10 +2,9 @@
 //! late (KV), an object store that compares and sets (R2), calls out (ARI), time, chance, limits
 //! and a log. The shell implements them on Cloudflare, the tests implement them in memory.
 
-use std::collections::BTreeMap;
-
 use crate::fault::Fault;
 use crate::keys::Keys;
+use crate::map::Map;
 use crate::time::Timestamp;
 
 /// One page of a listing, in lexicographic order of the keys.
@@ -32,7 +31,7 @@ pub struct ObjectEntry {
     /// The whole key.
     pub key: String,
     /// The custom metadata that was put with the object.
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: Map<String, String>,
 }
 
 /// An object as R2 gives it.
@@ -83,7 +82,7 @@ pub trait Objects {
         &self,
         key: &str,
         body: Vec<u8>,
-        metadata: BTreeMap<String, String>,
+        metadata: Map<String, String>,
         only: Only<'_>,
     ) -> Result<Option<String>, Fault>;
     /// Removes an object; removing what is not there succeeds.

@@ -5,10 +5,9 @@
 //! doubled does no harm. What cannot be seen for sure leads to no action, and no absence from any
 //! list ever leads to a delete: only a tombstone does.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
 
+use crate::map::{Map, Set};
 use crate::record::pbx::Mode;
 use crate::step7_register::Answer;
 use crate::text::{Id, Username};
@@ -73,7 +72,7 @@ pub enum Observed {
     /// Nothing that anything could be concluded from; the reason holds no secret.
     Unknown(String),
     /// The whole list of endpoints, by name.
-    Endpoints(BTreeMap<String, Reach>),
+    Endpoints(Map<String, Reach>),
 }
 
 impl Observed {
@@ -117,14 +116,14 @@ impl Observed {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     /// What was pushed, by the name of the objects.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub pushed: BTreeMap<Username, Pushed>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub pushed: Map<Username, Pushed>,
     /// Who is registered.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub registrations: BTreeMap<Username, Registration>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub registrations: Map<Username, Registration>,
     /// What did not work, and when it is tried again.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub troubles: BTreeMap<Username, Trouble>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub troubles: Map<Username, Trouble>,
     /// Something unlikely that was seen, and is not believed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Doubt>,
@@ -407,7 +406,7 @@ pub struct Situation<'a> {
     /// What was seen there.
     pub observed: Observed,
     /// The names that may be deleted there.
-    pub tombstones: &'a BTreeSet<Username>,
+    pub tombstones: &'a Set<Username>,
     /// The time.
     pub now: Timestamp,
 }
@@ -459,8 +458,8 @@ pub fn look(situation: Situation<'_>, mut memory: Memory) -> (Memory, Plan) {
 }
 
 /// Whether what was seen looks rather like a failure of the PBX than like the truth.
-fn unlikely(endpoints: &BTreeMap<String, Reach>, memory: &Memory) -> Option<&'static str> {
-    let known: BTreeSet<&Username> = memory
+fn unlikely(endpoints: &Map<String, Reach>, memory: &Memory) -> Option<&'static str> {
+    let known: Set<&Username> = memory
         .pushed
         .keys()
         .chain(memory.registrations.keys())
@@ -486,15 +485,14 @@ fn unlikely(endpoints: &BTreeMap<String, Reach>, memory: &Memory) -> Option<&'st
 /// Brings the registrations up to date; a time changes only together with the state.
 fn states(
     desired: Option<&[Desired]>,
-    endpoints: &BTreeMap<String, Reach>,
+    endpoints: &Map<String, Reach>,
     mut memory: Memory,
     now: Timestamp,
 ) -> Memory {
-    let mut owners: BTreeMap<&Username, Vec<&Id>> = BTreeMap::new();
+    let mut owners: Map<&Username, Vec<&Id>> = Map::new();
     for wanted in desired.unwrap_or_default() {
         owners
-            .entry(&wanted.username)
-            .or_default()
+            .get_or_default(&wanted.username)
             .push(&wanted.account);
     }
     // An account that vanished keeps its times as long as its endpoint is there.
@@ -524,7 +522,7 @@ fn states(
             memory.registrations.insert(name.clone(), fresh);
         }
     }
-    for (name, registration) in &mut memory.registrations {
+    for (name, registration) in memory.registrations.iter_mut() {
         let online = match endpoints.get(name.as_str()) {
             Some(Reach::Online) => true,
             Some(Reach::Offline) | None => false,
@@ -543,8 +541,8 @@ fn plan(
     mode: Mode,
     shape: &str,
     desired: Option<&[Desired]>,
-    endpoints: &BTreeMap<String, Reach>,
-    tombstones: &BTreeSet<Username>,
+    endpoints: &Map<String, Reach>,
+    tombstones: &Set<Username>,
     memory: &Memory,
     now: Timestamp,
 ) -> Plan {
@@ -567,7 +565,7 @@ fn plan(
     };
     let mut desired: Vec<&Desired> = desired.iter().collect();
     desired.sort_unstable();
-    let wanted: BTreeSet<&Username> = desired.iter().map(|desired| &desired.username).collect();
+    let wanted: Set<&Username> = desired.iter().map(|desired| &desired.username).collect();
 
     let (mut deletes, mut mends, mut creates, mut adopts, mut checks) =
         (vec![], vec![], vec![], vec![], vec![]);
@@ -873,7 +871,7 @@ mod tests {
             desired("b", "a-b", 1),
             desired("c", "a-c", 1),
         ];
-        let tombstones = BTreeSet::new();
+        let tombstones = Set::new();
         let situation = |now, observed| Situation {
             mode: Mode::Push,
             shape: "s",
@@ -933,7 +931,7 @@ mod tests {
                 .collect();
             seen(&endpoints)
         };
-        let tombstones = BTreeSet::from([name("gone")]);
+        let tombstones = Set::from([name("gone")]);
         let run = |at: u64, online, memory| {
             let situation = Situation {
                 mode: Mode::Push,
@@ -1188,12 +1186,12 @@ mod tests {
     }
 
     /// A PBX as a plan's actions see it: name to the account that marked it, or nobody.
-    type Model = BTreeMap<Username, Option<(Id, u64)>>;
+    type Model = Map<Username, Option<(Id, u64)>>;
 
     /// Does an action as [`crate::tick`] does, at a model.
     fn apply(
         action: &Action,
-        truth: &BTreeMap<Username, (Id, u64)>,
+        truth: &Map<Username, (Id, u64)>,
         at: &mut Model,
         memory: &mut Memory,
         now: Timestamp,
@@ -1251,7 +1249,7 @@ mod tests {
             late in 0_u64..2,
         ) {
             let account = |n: u8| id(&format!("acct{n}"));
-            let truth: BTreeMap<Username, (Id, u64)> = truth.into_iter().map(|(name, (n, rev))| (name, (account(n), rev))).collect();
+            let truth: Map<Username, (Id, u64)> = truth.into_iter().map(|(name, (n, rev))| (name, (account(n), rev))).collect();
             let start: Model = there.into_iter().map(|(name, mark)| (name, mark.map(|(n, rev)| (account(n), rev)))).collect();
             // A memory may be wrong in anything but for revisions that never were.
             let mut memory = Memory::default();
@@ -1262,7 +1260,7 @@ mod tests {
                 memory.pushed.insert(username, Pushed { account, rev, shape: "s".to_owned(), verified_at: NOW });
             }
             let mut at = start.clone();
-            let mut tombstones = gone.clone();
+            let mut tombstones: Set<Username> = gone.iter().cloned().collect();
             let mut rest = false;
             for run in 0..40_u64 {
                 let now = NOW.plus(run * 60);

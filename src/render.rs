@@ -1,11 +1,10 @@
 //! From records to files: gathers what a phone's files are made of, makes them, seals them.
 
-use std::collections::BTreeMap;
-
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::keys::{Capability, Keys, Signed};
 use crate::mac::Mac;
+use crate::map::{Map, Set};
 use crate::ports::{Mappings, World};
 use crate::record::account::Account;
 use crate::record::device::{Device, File, FileSet, Policy, Sources};
@@ -31,8 +30,8 @@ pub struct Ingredients {
     pub device: Stored<Device>,
     tenant: Option<Stored<Tenant>>,
     profile: Option<Stored<Profile>>,
-    accounts: BTreeMap<Id, Stored<Account>>,
-    pbxes: BTreeMap<Id, Stored<Pbx>>,
+    accounts: Map<Id, Stored<Account>>,
+    pbxes: Map<Id, Stored<Pbx>>,
 }
 
 /// Where records are read from.
@@ -63,7 +62,7 @@ impl Ingredients {
             .await?
             .pop()
             .map(|(_, p)| p);
-        let accounts: BTreeMap<Id, Stored<Account>> = fetch(
+        let accounts: Map<Id, Stored<Account>> = fetch(
             world,
             from,
             device.record.lines.iter().map(|line| &line.account),
@@ -97,9 +96,9 @@ impl Ingredients {
     }
 
     /// The revisions of the shared records, by key; 0 for one that is not there.
-    fn revisions(&self) -> BTreeMap<String, u64> {
+    fn revisions(&self) -> Map<String, u64> {
         let record = &self.device.record;
-        let mut revisions = BTreeMap::new();
+        let mut revisions = Map::new();
         let mut note = |kind, id: &Id, rev: Option<u64>| {
             revisions.insert(key::record(kind, id.as_str()), rev.unwrap_or(0));
         };
@@ -302,7 +301,7 @@ impl Ingredients {
             phone.version = version;
             made = write(keys, &phone)?;
         }
-        let mut parts = BTreeMap::new();
+        let mut parts = Map::new();
         for (part, bytes, etag) in made {
             let before = former.and_then(|files| files.parts.get(&part));
             let file = match before {
@@ -355,7 +354,7 @@ pub fn expected_sources(device: &Stored<Device>, origin: &str) -> Sources {
         origin: origin.to_owned(),
         device: device.edition,
         token: device.state.access.token,
-        records: BTreeMap::new(),
+        records: Map::new(),
     }
 }
 
@@ -386,7 +385,7 @@ async fn fetch<'a, R: Record, W: World>(
     from: From,
     ids: impl IntoIterator<Item = &'a Id>,
 ) -> Result<Vec<(Id, Stored<R>)>, Fault> {
-    let ids: std::collections::BTreeSet<&Id> = ids.into_iter().collect();
+    let ids: Set<&Id> = ids.into_iter().collect();
     let mut found = Vec::new();
     match from {
         From::R2 => {

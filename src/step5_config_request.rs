@@ -39,6 +39,7 @@ pub fn has_it(headers: &HeaderMap, etag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::map::Map;
 
     fn sources(templates: u32, device: u64, tenant: u64) -> Sources {
         Sources {
@@ -46,7 +47,7 @@ mod tests {
             origin: "https://a".to_owned(),
             device,
             token: 1,
-            records: [("tenant/acme".to_owned(), tenant)].into(),
+            records: Map::from([("tenant/acme".to_owned(), tenant)]),
         }
     }
 

@@ -4,10 +4,9 @@
 //! the new. What follows from it (copies, files of other devices) is done by [`crate::finish`],
 //! which anybody may run again.
 
-use std::collections::BTreeMap;
-
 use crate::fault::Fault;
 use crate::key::{self, Kind};
+use crate::map::Map;
 use crate::ports::{Mappings, Objects, Only, World};
 use crate::record::{Record, Stored};
 
@@ -63,8 +62,8 @@ pub async fn replace<R: Record, W: World>(
 }
 
 /// What a listing in R2 shows without reading the record.
-fn listing<R: Record>(stored: &Stored<R>) -> BTreeMap<String, String> {
-    let mut metadata = BTreeMap::new();
+fn listing<R: Record>(stored: &Stored<R>) -> Map<String, String> {
+    let mut metadata = Map::new();
     if let Some(tenant) = stored.record.tenant() {
         metadata.insert("tenant".to_owned(), tenant.to_string());
     }

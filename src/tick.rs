@@ -5,7 +5,6 @@
 //! decides; here it is done, each step only on what R2 says at that moment. No secret in any log.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Fault;
 use crate::finish::{self, Listed};
 use crate::key::{self, Kind};
+use crate::map::{Map, Set};
 use crate::ports::{Level, Mappings, NoAnswer, Object, Objects, Only, Outbound, Page, World};
 use crate::reconcile::{
     self, Action, Counts, Desired, Memory, Observed, Pushed, Report, Situation, Why,
@@ -101,7 +101,7 @@ pub struct RunSummary {
     /// Those that are left.
     pub unfinished: u32,
     /// What there is to say of each PBX.
-    pub pbxes: BTreeMap<Id, PbxSummary>,
+    pub pbxes: Map<Id, PbxSummary>,
 }
 
 /// What a run did at one PBX.
@@ -198,11 +198,7 @@ async fn take_lease<W: World>(world: &W) -> Result<Option<String>, Fault> {
         }
     };
     let bytes = Lease::bytes(world.now().plus(LEASE_S))?;
-    match world
-        .r2()
-        .put(key::LEASE, bytes, BTreeMap::new(), only)
-        .await
-    {
+    match world.r2().put(key::LEASE, bytes, Map::new(), only).await {
         // Somebody else wrote it within this second.
         Err(Fault::Throttled) => Ok(None),
         other => other,
@@ -217,12 +213,7 @@ async fn release<W: World>(world: &W, lease: &str) {
     for _ in 0..2 {
         let put = world
             .r2()
-            .put(
-                key::LEASE,
-                bytes.clone(),
-                BTreeMap::new(),
-                Only::Version(lease),
-            )
+            .put(key::LEASE, bytes.clone(), Map::new(), Only::Version(lease))
             .await;
         match put {
             // R2 takes one write a second of one object, and a run may be shorter.
@@ -278,7 +269,7 @@ impl<W: World> Run<'_, W> {
         let bytes = serde_json::to_vec(&summary).map_err(|_| Fault::Broken("run summary"))?;
         self.world
             .r2()
-            .put(key::RECONCILE, bytes, BTreeMap::new(), Only::Always)
+            .put(key::RECONCILE, bytes, Map::new(), Only::Always)
             .await?;
         Ok(())
     }
@@ -294,7 +285,7 @@ impl<W: World> Run<'_, W> {
                 return (0, 0);
             }
         };
-        let old = |metadata: &BTreeMap<String, String>| {
+        let old = |metadata: &Map<String, String>| {
             let begun = metadata.get(finish::BEGUN).and_then(|at| at.parse().ok());
             begun.is_none_or(|at| self.began.since(Timestamp(at)) >= CUT_OFF_AFTER_S)
         };
@@ -339,7 +330,7 @@ impl<W: World> Run<'_, W> {
     }
 
     /// Looks after every PBX: what there is to say of the list of accounts and of each of them.
-    async fn pbxes(&self) -> Result<(String, BTreeMap<Id, PbxSummary>), Fault> {
+    async fn pbxes(&self) -> Result<(String, Map<Id, PbxSummary>), Fault> {
         self.spend(1);
         let page = self
             .world
@@ -395,8 +386,8 @@ impl<W: World> Run<'_, W> {
     }
 
     /// The accounts that each PBX should have.
-    async fn desired(&self) -> Result<BTreeMap<Id, Vec<Desired>>, Fault> {
-        let mut desired: BTreeMap<Id, Vec<Desired>> = BTreeMap::new();
+    async fn desired(&self) -> Result<Map<Id, Vec<Desired>>, Fault> {
+        let mut desired: Map<Id, Vec<Desired>> = Map::new();
         let prefix = key::records(Kind::Account);
         let mut cursor: Option<String> = None;
         for _ in 0..ACCOUNT_PAGES {
@@ -419,7 +410,7 @@ impl<W: World> Run<'_, W> {
                     let Listed {
                         pbx, username, rev, ..
                     } = listed;
-                    desired.entry(pbx).or_default().push(Desired {
+                    desired.get_or_default(pbx).push(Desired {
                         username,
                         account,
                         rev,
@@ -485,7 +476,7 @@ impl<W: World> Run<'_, W> {
             ),
         };
         let (observed, tombstones) = match ari.endpoints().await {
-            Observed::Unknown(why) => (Observed::Unknown(why), BTreeSet::new()),
+            Observed::Unknown(why) => (Observed::Unknown(why), Set::new()),
             observed @ Observed::Endpoints(_) => (observed, self.tombstones(id).await?),
         };
         let shape = register::shape(&stored.record);
@@ -534,7 +525,7 @@ impl<W: World> Run<'_, W> {
     }
 
     /// The names that may be deleted at a PBX: the first thousand, the others are next.
-    async fn tombstones(&self, pbx: &Id) -> Result<BTreeSet<Username>, Fault> {
+    async fn tombstones(&self, pbx: &Id) -> Result<Set<Username>, Fault> {
         self.spend(1);
         let page = self
             .world
@@ -556,7 +547,7 @@ impl<W: World> Run<'_, W> {
             self.spend(1);
             self.world
                 .r2()
-                .put(&key::pbx_state(pbx), bytes, BTreeMap::new(), only)
+                .put(&key::pbx_state(pbx), bytes, Map::new(), only)
                 .await
         };
         let fault = match put.await {
@@ -653,8 +644,7 @@ impl<'a, W: World> Ari<'a, W> {
         };
         let mut headers = HeaderMap::new();
         if let Some(more) = sealed("headers")? {
-            let more: BTreeMap<String, String> =
-                serde_json::from_slice(&more).map_err(|_| HEADERS)?;
+            let more: Map<String, String> = serde_json::from_slice(&more).map_err(|_| HEADERS)?;
             for (name, value) in more {
                 let name = HeaderName::try_from(name).map_err(|_| HEADERS)?;
                 let mut value = HeaderValue::try_from(value).map_err(|_| HEADERS)?;

@@ -1,7 +1,5 @@
 //! What can be done to a device beside changing its record: let it in, lock it out, look at its files.
 
-use std::collections::BTreeMap;
-
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -14,6 +12,7 @@ use crate::finish;
 use crate::key::Kind;
 use crate::keys::{Capability, Signed};
 use crate::mac::Mac;
+use crate::map;
 use crate::ports::{Level, World};
 use crate::record::Stored;
 use crate::record::device::{Access, Device, Former, Window};
@@ -224,7 +223,7 @@ struct Files<'a> {
     version: u64,
     made_at: Timestamp,
     /// The revisions of the shared records in them, by key.
-    made_of: &'a BTreeMap<String, u64>,
+    made_of: &'a map::Map<String, u64>,
     /// What the phone asks for first.
     boot: String,
     items: Vec<ShownFile<'a>>,

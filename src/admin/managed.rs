@@ -1,12 +1,11 @@
 //! What is particular to saving each kind of record: what it refers to, what it must not break.
 
-use std::collections::BTreeMap;
-
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
+use crate::map::Map;
 use crate::ports::{Objects, Only, World};
 use crate::record::account::{Account, MOST_DEVICES};
 use crate::record::device::{Access, Device, DeviceState, Window};
@@ -397,7 +396,7 @@ async fn take_name<W: World>(world: &W, id: &str, record: &Account) -> Result<()
     for attempt in 0..8 {
         let put = world
             .r2()
-            .put(&key, id.as_bytes().to_vec(), BTreeMap::new(), Only::Absent)
+            .put(&key, id.as_bytes().to_vec(), Map::new(), Only::Absent)
             .await?;
         if put.is_some() {
             return Ok(());
@@ -419,7 +418,7 @@ async fn take_name<W: World>(world: &W, id: &str, record: &Account) -> Result<()
         let only = Only::Version(&held.etag);
         if world
             .r2()
-            .put(&key, id.as_bytes().to_vec(), BTreeMap::new(), only)
+            .put(&key, id.as_bytes().to_vec(), Map::new(), only)
             .await?
             .is_some()
         {

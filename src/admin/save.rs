@@ -1,7 +1,5 @@
 //! Saving and deleting records: one compare-and-set each, checked before, followed up after.
 
-use std::collections::BTreeMap;
-
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use serde_json::{Map, Value};
 
@@ -10,6 +8,7 @@ use super::managed::Managed;
 use super::problem::{Failure, Kind as ProblemKind, Problem};
 use crate::fault::Fault;
 use crate::finish::{self, Mark};
+use crate::map;
 use crate::ports::{Level, World};
 use crate::record::Stored;
 use crate::request::Request;
@@ -188,9 +187,9 @@ fn seal_secrets<R: Managed, W: World>(
     record: &R,
     given: Vec<(&'static str, Option<Secret>)>,
     current: Option<&Stored<R>>,
-) -> Result<(BTreeMap<String, String>, bool), Fault> {
+) -> Result<(map::Map<String, String>, bool), Fault> {
     let keys = world.keys();
-    let mut sealed = BTreeMap::new();
+    let mut sealed = map::Map::new();
     let mut rewritten = false;
     for (name, secret) in given {
         let place = secret_place(R::KIND, id, name);

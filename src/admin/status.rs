@@ -1,7 +1,5 @@
 //! How far each phone is: from what it fetched and from what its PBX says.
 
-use std::collections::BTreeMap;
-
 use http::{Response, StatusCode};
 use serde::Serialize;
 
@@ -10,6 +8,7 @@ use super::save::not_found;
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
+use crate::map::Map;
 use crate::ports::{Objects, World};
 use crate::reconcile::Memory;
 use crate::record::Stored;
@@ -123,8 +122,8 @@ pub fn stage(stored: &Stored<Device>, lines: &[LineState]) -> (Stage, Option<Tim
 /// What was read for one answer: many devices share their PBXes, and some their accounts.
 #[derive(Default)]
 struct Known {
-    memories: BTreeMap<Id, Memory>,
-    accounts: BTreeMap<Id, Option<Stored<Account>>>,
+    memories: Map<Id, Memory>,
+    accounts: Map<Id, Option<Stored<Account>>>,
 }
 
 impl Known {
@@ -240,7 +239,7 @@ fn shown(line: &LineState) -> ShownLine<'_> {
 #[derive(Serialize)]
 struct Overview<'a> {
     /// How many of the devices that were looked at are how far.
-    devices: BTreeMap<&'static str, u32>,
+    devices: Map<&'static str, u32>,
     /// Whether that was all of them.
     complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -278,7 +277,10 @@ pub async fn all<W: World>(world: &W, request: &Request) -> Result<Response<Vec<
             DEVICES_PER_CALL,
         )
         .await?;
-    let mut devices: BTreeMap<&'static str, u32> = Stage::ALL.map(|stage| (stage.word(), 0)).into();
+    let mut devices: Map<&'static str, u32> = Stage::ALL
+        .into_iter()
+        .map(|stage| (stage.word(), 0))
+        .collect();
     let mut known = Known::default();
     for entry in page
         .entries
@@ -291,7 +293,7 @@ pub async fn all<W: World>(world: &W, request: &Request) -> Result<Response<Vec<
         };
         let states = known.lines(world, &device.stored).await?;
         let (reached, _) = stage(&device.stored, &states);
-        *devices.entry(reached.word()).or_default() += 1;
+        *devices.get_or_default(reached.word()) += 1;
     }
     let overview = Overview {
         devices,

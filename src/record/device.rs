@@ -1,13 +1,12 @@
 //! A device: one phone, by its MAC; and what Dialtone knows of it beside what the admin wrote.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
 use super::tenant::{Proof, Tenant};
 use super::{Record, Stored};
 use crate::key::Kind;
+use crate::map::{Map, Set};
 use crate::secret::Secret;
 use crate::step2_redirect::UrlTemplate;
 use crate::step3_boot_request::Part;
@@ -247,8 +246,8 @@ pub struct DeviceState {
     #[serde(default)]
     pub policy: Policy,
     /// Accounts that it had lines with before, until it is taken off their lists.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub former_accounts: BTreeSet<Id>,
+    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    pub former_accounts: Set<Id>,
     /// How far the phone is.
     #[serde(default)]
     pub seen: Seen,
@@ -263,7 +262,7 @@ pub struct Policy {
     /// The tenant's [`super::Stored::rev`] that it was read from.
     pub rev: u64,
     /// [`super::tenant::Tenant::proofs`].
-    pub proofs: BTreeSet<Proof>,
+    pub proofs: Set<Proof>,
     /// [`super::tenant::Tenant::allow_plain_http`].
     pub allow_plain_http: bool,
 }
@@ -277,7 +276,7 @@ impl Policy {
             proofs: if tenant.alive() {
                 tenant.record.proofs.clone()
             } else {
-                BTreeSet::new()
+                Set::new()
             },
             allow_plain_http: tenant.record.allow_plain_http,
         }
@@ -361,7 +360,7 @@ pub struct FileSet {
     /// What they were made of.
     pub sources: Sources,
     /// The files.
-    pub parts: BTreeMap<Part, File>,
+    pub parts: Map<Part, File>,
 }
 
 /// What a set of files was made of: KV keys of records and their revisions, and the rest.
@@ -376,7 +375,7 @@ pub struct Sources {
     /// [`Access::token`] in their URLs.
     pub token: u32,
     /// The shared records, by key.
-    pub records: BTreeMap<String, u64>,
+    pub records: Map<String, u64>,
 }
 
 /// One generated file.

@@ -12,13 +12,12 @@ pub mod rule;
 pub mod settings;
 pub mod tenant;
 
-use std::collections::BTreeMap;
-
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 use crate::key::Kind;
+use crate::map::Map;
 use crate::secret::Secret;
 use crate::text::Id;
 use crate::time::Timestamp;
@@ -68,8 +67,8 @@ pub struct Stored<R: Record> {
     /// What the admin wrote, without secrets.
     pub record: R,
     /// The secrets, each sealed for this record and name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub sealed: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub sealed: Map<String, String>,
     /// What Dialtone keeps beside.
     #[serde(default)]
     pub state: R::State,

@@ -4,11 +4,11 @@
 //! field, the rule that a level above wins, and the [`Setting`] by which a vendor says what its
 //! phones lack.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
+use crate::map::Map;
 use crate::secret::Secret;
 use crate::text::{Dial, DialPattern, Host, Language, RawKey, RawValue, WebUrl, ZoneName};
 use crate::vendor::VendorId;
@@ -31,8 +31,8 @@ macro_rules! settings {
             pub user_password: Option<Secret>,
             /// Parameters in a vendor's own words, by vendor and name, for what stands nowhere else
             /// here. The phones of other vendors do not get them.
-            #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-            pub raw: BTreeMap<VendorId, RawKeys>,
+            #[serde(default, skip_serializing_if = "Map::is_empty")]
+            pub raw: Map<VendorId, RawKeys>,
         }
 
         /// A setting by its name, for what a vendor's phones lack.
@@ -68,7 +68,7 @@ macro_rules! settings {
                 let below = below.clone();
                 let mut raw = below.raw;
                 for (vendor, keys) in self.raw {
-                    raw.entry(vendor).or_default().0.extend(keys.0);
+                    raw.get_or_default(vendor).0.extend(keys.0);
                 }
                 Self {
                     $($field: self.$field.or(below.$field),)*
@@ -161,11 +161,8 @@ impl Settings {
 
 /// Up to 200 parameters in a vendor's own words.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    try_from = "BTreeMap<RawKey, RawValue>",
-    into = "BTreeMap<RawKey, RawValue>"
-)]
-pub struct RawKeys(BTreeMap<RawKey, RawValue>);
+#[serde(try_from = "Map<RawKey, RawValue>", into = "Map<RawKey, RawValue>")]
+pub struct RawKeys(Map<RawKey, RawValue>);
 
 impl RawKeys {
     /// The parameters, in order of their names.
@@ -174,10 +171,10 @@ impl RawKeys {
     }
 }
 
-impl TryFrom<BTreeMap<RawKey, RawValue>> for RawKeys {
+impl TryFrom<Map<RawKey, RawValue>> for RawKeys {
     type Error = &'static str;
 
-    fn try_from(keys: BTreeMap<RawKey, RawValue>) -> Result<Self, Self::Error> {
+    fn try_from(keys: Map<RawKey, RawValue>) -> Result<Self, Self::Error> {
         if keys.len() <= 200 {
             Ok(Self(keys))
         } else {
@@ -186,7 +183,7 @@ impl TryFrom<BTreeMap<RawKey, RawValue>> for RawKeys {
     }
 }
 
-impl From<RawKeys> for BTreeMap<RawKey, RawValue> {
+impl From<RawKeys> for Map<RawKey, RawValue> {
     fn from(keys: RawKeys) -> Self {
         keys.0
     }
@@ -470,7 +467,7 @@ mod tests {
         }));
         let below = settings(serde_json::json!({
             "language": "fr", "dnd": true,
-            "raw": { "yealink": { "a.b": "3", "e.f": "4" }, "snom": { "x": "y" } },
+            "raw": { "yealink": { "a.b": "3", "e.f": "4" }, "linphone": { "x": "y" } },
         }));
         let both = above.or(&below);
         assert_eq!(both.given(), [Setting::Language, Setting::Dnd]);
@@ -478,7 +475,7 @@ mod tests {
             serde_json::to_value(&both).unwrap(),
             serde_json::json!({
                 "language": "de", "dnd": true,
-                "raw": { "yealink": { "a.b": "1", "c.d": "2", "e.f": "4" }, "snom": { "x": "y" } },
+                "raw": { "yealink": { "a.b": "1", "c.d": "2", "e.f": "4" }, "linphone": { "x": "y" } },
             })
         );
     }

@@ -1,12 +1,11 @@
 //! A tenant: a customer, and what it accepts as proof that a caller is its phone.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use super::Record;
 use super::settings::Settings;
 use crate::key::Kind;
+use crate::map::Set;
 use crate::secret::Secret;
 use crate::text::{DisplayName, Id};
 
@@ -31,7 +30,7 @@ pub struct Tenant {
     pub name: Option<DisplayName>,
     /// Any one of these lets a phone in. Empty: no phone gets in through the RPS.
     #[serde(default = "every_proof")]
-    pub proofs: BTreeSet<Proof>,
+    pub proofs: Set<Proof>,
     /// Whether phones of this tenant may be served over plain http outside of loopback hosts.
     #[serde(default)]
     pub allow_plain_http: bool,
@@ -40,7 +39,7 @@ pub struct Tenant {
     pub settings: Settings,
 }
 
-fn every_proof() -> BTreeSet<Proof> {
+fn every_proof() -> Set<Proof> {
     [Proof::Serial, Proof::Key, Proof::Window].into()
 }
 

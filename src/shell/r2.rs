@@ -1,10 +1,11 @@
 //! R2 behind [`Objects`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use worker::{Bucket, Conditional, Include};
 
 use crate::fault::Fault;
+use crate::map::Map;
 use crate::ports::{Object, ObjectEntry, Objects, Only, Page};
 
 /// The binding `FILES`.
@@ -38,7 +39,7 @@ impl Objects for Files {
         &self,
         key: &str,
         body: Vec<u8>,
-        metadata: BTreeMap<String, String>,
+        metadata: Map<String, String>,
         only: Only<'_>,
     ) -> Result<Option<String>, Fault> {
         let mut put = self

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use dialtone::fault::Fault;
 use dialtone::key::{self, Kind};
 use dialtone::keys::Keys;
+use dialtone::map::Map;
 use dialtone::ports::{Level, Limit, NoAnswer, Objects, Only, Outbound, World};
 use dialtone::reconcile::{BELIEVE_AFTER_S, Counts, MAX_ACTIONS, Memory, Names};
 use dialtone::step7_register::ha1;
@@ -344,7 +345,7 @@ fn a_pbx_that_fails_in_the_middle_of_a_push_gets_the_rest_later() {
             assert_eq!(scene.asterisk.names(), ["1001", "200"]);
             let hash = scene.asterisk.field("endpoint", "1001", "@dialtone_hash");
             assert_eq!(hash.unwrap().len(), 32);
-            assert_eq!(scene.memory().troubles, BTreeMap::new());
+            assert_eq!(scene.memory().troubles, Map::new());
         },
     );
 }
@@ -526,10 +527,13 @@ fn a_kv_that_lost_everything_deletes_nothing() {
     *scene.fake.kv.failing.borrow_mut() = Failing::All;
     let run = scene.minute();
     assert_eq!(
-        (run.accounts.as_str(), run.pbxes[&id("main")].actions),
+        (
+            run.accounts.as_str(),
+            run.pbxes.get(&id("main")).unwrap().actions
+        ),
         ("kv", Counts::default())
     );
-    assert_eq!(run.pbxes[&id("main")].report.endpoints, 30);
+    assert_eq!(run.pbxes.get(&id("main")).unwrap().report.endpoints, 30);
     // The memory is lost as well: what is there is found to be ours.
     *scene.fake.kv.failing.borrow_mut() = Failing::None;
     block_on(scene.fake.r2.delete("pbx-state/main")).unwrap();
@@ -655,7 +659,7 @@ fn a_tombstone_is_nothing_against_a_live_account() {
         scene
             .fake
             .r2
-            .put("gone/main/1001", tombstone, BTreeMap::new(), Only::Always),
+            .put("gone/main/1001", tombstone, Map::new(), Only::Always),
     )
     .unwrap();
     // Not even if KV has forgotten the account.
@@ -683,7 +687,10 @@ fn two_records_of_one_asterisk_do_not_take_each_others_names() {
     put(&scene.fake, "accounts/rival-1001", &rival);
     scene.minute();
     let run = scene.minute();
-    assert_eq!(run.pbxes[&id("other")].report.collisions.count, 1);
+    assert_eq!(
+        run.pbxes.get(&id("other")).unwrap().report.collisions.count,
+        1
+    );
     assert_eq!(
         scene
             .asterisk
@@ -828,7 +835,7 @@ fn saves_that_always_fail_hold_up_neither_each_other_nor_the_pbxes() {
             scene
                 .fake
                 .r2
-                .put(&mark, Vec::new(), BTreeMap::new(), Only::Always),
+                .put(&mark, Vec::new(), Map::new(), Only::Always),
         )
         .unwrap();
     }
@@ -837,14 +844,14 @@ fn saves_that_always_fail_hold_up_neither_each_other_nor_the_pbxes() {
         scene
             .fake
             .r2
-            .put(&mark, Vec::new(), BTreeMap::new(), Only::Always),
+            .put(&mark, Vec::new(), Map::new(), Only::Always),
     )
     .unwrap();
     let mut finished = 0;
     for _ in 0..13 {
         let run = scene.minute();
         finished += run.finished;
-        assert_eq!(run.pbxes[&id("main")].outcome, "ok");
+        assert_eq!(run.pbxes.get(&id("main")).unwrap().outcome, "ok");
     }
     assert_eq!((finished, scene.last().unfinished), (1, 25));
     assert_eq!(scene.asterisk.names(), ["1001"]);
@@ -867,7 +874,7 @@ fn only_one_run_at_a_time() {
         scene
             .fake
             .r2
-            .put(key::LEASE, lease, BTreeMap::new(), Only::Always),
+            .put(key::LEASE, lease, Map::new(), Only::Always),
     )
     .unwrap();
     let before = scene.last();
@@ -889,11 +896,7 @@ fn only_one_run_at_a_time() {
     let until = scene.fake.now().plus(160);
     scene.fake.r2.before_next_put(key::LEASE, move || {
         let lease = json!({ "until": until }).to_string().into_bytes();
-        block_on(
-            fake.r2
-                .put(key::LEASE, lease, BTreeMap::new(), Only::Always),
-        )
-        .unwrap();
+        block_on(fake.r2.put(key::LEASE, lease, Map::new(), Only::Always)).unwrap();
     });
     scene.minute();
     scene.minute();
@@ -922,7 +925,7 @@ fn a_run_without_r2_or_with_a_broken_record_ends_quietly() {
     block_on(scene.fake.r2.put(
         "pbx-state/main",
         b"no memory".to_vec(),
-        BTreeMap::new(),
+        Map::new(),
         Only::Always,
     ))
     .unwrap();
@@ -932,7 +935,7 @@ fn a_run_without_r2_or_with_a_broken_record_ends_quietly() {
         scene
             .fake
             .r2
-            .put("pbx/main", b"{}".to_vec(), BTreeMap::new(), Only::Always),
+            .put("pbx/main", b"{}".to_vec(), Map::new(), Only::Always),
     )
     .unwrap();
     assert_eq!(scene.main().outcome, "stored record");

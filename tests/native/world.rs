@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use dialtone::fault::Fault;
 use dialtone::keys::Keys;
+use dialtone::map::Map;
 use dialtone::ports::{
     Level, Limit, MappingEntry, Mappings, NoAnswer, Object, ObjectEntry, Objects, Only, Outbound,
     Page, World,
@@ -328,7 +329,7 @@ impl Mappings for Kv {
 
 struct Kept {
     body: Vec<u8>,
-    metadata: BTreeMap<String, String>,
+    metadata: Map<String, String>,
     at_ms: u64,
 }
 
@@ -444,7 +445,7 @@ impl Objects for Bucket {
         &self,
         key: &str,
         body: Vec<u8>,
-        metadata: BTreeMap<String, String>,
+        metadata: Map<String, String>,
         only: Only<'_>,
     ) -> Result<Option<String>, Fault> {
         self.interleaved.play(key);

@@ -266,7 +266,7 @@ fn a_record_that_is_damaged_in_r2_is_our_fault_and_is_not_overwritten() {
     crate::world::block_on(fake.r2.put(
         &key,
         damaged.clone(),
-        std::collections::BTreeMap::new(),
+        dialtone::map::Map::new(),
         Only::Always,
     ))
     .unwrap();

@@ -208,8 +208,8 @@ fn files_that_are_missing_or_older_than_what_they_are_made_of_are_made_again_and
         // What an older version of the templates made had other bytes.
         files
             .parts
-            .values_mut()
-            .for_each(|file| file.etag = "\"old\"".to_owned());
+            .iter_mut()
+            .for_each(|(_, file)| file.etag = "\"old\"".to_owned());
     };
     let edit: fn(&mut Stored<Device>) = |stored| stored.edition += 1;
     for change in [forget, age, edit] {
