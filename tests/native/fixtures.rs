@@ -17,7 +17,8 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use crate::ask::{ORIGIN, fetch, follow, put, text};
-use crate::vendors::{self, KITS, catalogue};
+use crate::fleet::catalogue;
+use crate::vendors::{self, KITS};
 use crate::world::Fake;
 
 /// The order in which records can be created.

@@ -5,6 +5,7 @@ mod ask;
 mod asterisk;
 mod expected;
 mod fixtures;
+mod fleet;
 mod golden;
 mod phone;
 mod readers;

@@ -3,8 +3,8 @@
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-use super::{Credential, Kit, Seen, SeenKey, SeenLine, clock};
 use crate::fixtures::Case;
+use crate::vendors::{Credential, Kit, Seen, SeenKey, SeenLine, clock};
 use crate::world::hex;
 
 /// The records of one phone.

@@ -10,8 +10,8 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::records::{Told, compare};
-use super::{KITS, Kit};
 use crate::ask::{call, fetch, follow, json_of, patch, put, text};
+use crate::vendors::{KITS, Kit};
 use crate::world::Fake;
 
 static MODELS: LazyLock<Vec<Value>> = LazyLock::new(|| {

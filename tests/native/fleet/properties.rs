@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::catalogue::{documents, model};
 use super::records::{Told, compare};
-use super::{KITS, Kit, Settings};
 use crate::ask::{call, put};
+use crate::vendors::{KITS, Kit, Settings};
 use crate::world::Fake;
 
 /// The texts of a phone that people choose.
