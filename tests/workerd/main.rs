@@ -19,10 +19,14 @@ mod office;
 mod outlets;
 mod panics;
 mod phone;
+mod phones;
 #[path = "../native/readers.rs"]
 mod readers;
 mod records;
 mod refusals;
 mod secrets;
 mod token;
+#[path = "../native/vendors/mod.rs"]
+#[expect(dead_code, reason = "more of it is used in the other ring")]
+mod vendors;
 mod window;
