@@ -26,6 +26,12 @@ impl Secret {
         &self.0
     }
 
+    /// The empty text: what stands for "no password any more".
+    #[must_use]
+    pub(crate) fn nothing() -> Self {
+        Self(String::new())
+    }
+
     /// A text of ours that is to be sealed as a whole, such as a PBX's headers.
     #[must_use]
     pub(crate) fn opaque(text: String) -> Self {

@@ -195,6 +195,10 @@ fn seal_secrets<R: Managed, W: World>(
         let place = secret_place(R::KIND, id, name);
         let kept = current.and_then(|stored| stored.sealed.get(name));
         let text = match (secret, kept) {
+            (Some(secret), kept) if secret.reveal().is_empty() => {
+                rewritten |= kept.is_some();
+                continue;
+            }
             (Some(secret), _) => secret.reveal().as_bytes().to_vec(),
             (None, Some(kept)) => keys.open(&place, kept)?,
             (None, None) if record.made_secrets().contains(&name) => {

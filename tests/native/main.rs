@@ -11,5 +11,6 @@ mod phone;
 mod readers;
 mod reconcile;
 mod regressions;
+mod settings;
 mod vendors;
 mod world;
