@@ -324,7 +324,7 @@ fn has_opus(model: &Model) -> bool {
 }
 
 /// `P` and a number.
-fn is_number(key: &str) -> bool {
+pub(super) fn is_number(key: &str) -> bool {
     key.strip_prefix(['P', 'p'])
         .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
 }

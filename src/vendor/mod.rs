@@ -4,6 +4,7 @@
 //! entry in [`VendorId`], and nowhere else; a new model is one entry in its vendor's list.
 
 mod grandstream;
+mod htek;
 mod linphone;
 mod yealink;
 
@@ -65,6 +66,8 @@ vendors! {
     Yealink: "yealink", "Yealink", yealink::Yealink;
     /// Grandstream desk phones (GRP, GXP, GXV) and telephone adapters (HT).
     Grandstream: "grandstream", "Grandstream", grandstream::Grandstream;
+    /// Htek desk phones (UC800 and UC900 series).
+    Htek: "htek", "Htek", htek::Htek;
     /// Linphone, the soft phone.
     Linphone: "linphone", "Linphone", linphone::Linphone;
 }

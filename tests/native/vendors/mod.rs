@@ -12,6 +12,7 @@ mod properties;
 mod records;
 
 mod grandstream;
+mod htek;
 mod linphone;
 mod yealink;
 
@@ -60,7 +61,7 @@ pub struct Kit {
 }
 
 /// All kits.
-pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT, &grandstream::KIT];
+pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT, &grandstream::KIT, &htek::KIT];
 
 /// What a phone does with its parameters.
 #[derive(Debug, Default, PartialEq)]
