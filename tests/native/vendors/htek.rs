@@ -106,7 +106,7 @@ fn read(text: &str) -> Result<Settings, String> {
     }
 }
 
-/// `Account{n}` of the vendor's file: Active, Profile, Label, SipUserId, `AuthenticateID`,
+/// `Account{n}` of the vendor's file: Active, Profile, Label, `SipUserId`, `AuthenticateID`,
 /// `AuthenticatePassword`, `DispalyName`, `VoiceMailId`.
 fn account(n: u64) -> [u64; 8] {
     match n {
@@ -168,12 +168,12 @@ fn see(settings: &Settings, model: &Value) -> Seen {
     let mut seen = Seen::default();
     let mut used = Vec::new();
     for n in 1..=most {
-        let of = account(n).map(|number| (number, n));
-        let at = |k: usize| get(of[k].0);
+        let of = account(n);
+        let at = |k: usize| get(of[k]);
         if at(0) != "1" {
             assert_eq!(at(0), "0");
-            for k in 2..8 {
-                assert_eq!(at(k), "", "line {n} is off and keeps P{}", of[k].0);
+            for number in &of[2..] {
+                assert_eq!(get(*number), "", "line {n} is off and keeps P{number}");
             }
             continue;
         }
