@@ -3,6 +3,8 @@
 //! A vendor is one implementation of [`Vendor`] here and one folder of templates. A new one is one
 //! entry in [`VendorId`], and nowhere else; a new model is one entry in its vendor's list.
 
+mod grandstream;
+mod htek;
 mod linphone;
 mod yealink;
 
@@ -62,6 +64,10 @@ macro_rules! vendors {
 vendors! {
     /// Yealink desk phones (T1x to T8x, CP) and DECT bases (W).
     Yealink: "yealink", "Yealink", yealink::Yealink;
+    /// Grandstream desk phones (GRP, GXP, GXV) and telephone adapters (HT).
+    Grandstream: "grandstream", "Grandstream", grandstream::Grandstream;
+    /// Htek desk phones (UC800 and UC900 series).
+    Htek: "htek", "Htek", htek::Htek;
     /// Linphone, the soft phone.
     Linphone: "linphone", "Linphone", linphone::Linphone;
 }

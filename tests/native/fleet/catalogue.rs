@@ -2,7 +2,7 @@
 //! everything as the model takes; and every setting, which changes the phone's files unless the
 //! catalogue says that the model lacks it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::LazyLock;
 
@@ -119,6 +119,38 @@ fn buttons(model: &Value) -> Vec<Value> {
         .collect()
 }
 
+/// Takes away the buttons that a key of the model is refused for, such as a line on a module; but
+/// each function that the model has must fit on a key of it.
+fn place_what_fits(fake: &Fake, kit: &Kit, record: &mut Value) {
+    let types = |record: &Value| -> BTreeSet<String> {
+        let buttons = record["buttons"].as_array().unwrap().iter();
+        buttons.map(|button| button["type"].to_string()).collect()
+    };
+    let path = format!("devices/{}", kit.mac);
+    let refused = call(fake, Method::PUT, &path, record);
+    if refused.status() != StatusCode::UNPROCESSABLE_ENTITY {
+        return;
+    }
+    let wanted = types(record);
+    let problem: Value = serde_json::from_slice(refused.body()).unwrap();
+    let errors = problem["errors"].as_array().unwrap();
+    let misfits: BTreeSet<usize> = errors
+        .iter()
+        .map(|error| {
+            let pointer = error["pointer"].as_str().unwrap();
+            let index = pointer.strip_prefix("/buttons/");
+            let index = index.and_then(|rest| rest.strip_suffix("/type"));
+            index.unwrap_or_else(|| panic!("{error}")).parse().unwrap()
+        })
+        .collect();
+    let mut n = 0;
+    record["buttons"].as_array_mut().unwrap().retain(|_| {
+        n += 1;
+        !misfits.contains(&(n - 1))
+    });
+    assert_eq!(types(record), wanted, "{} {}", kit.vendor, record["model"]);
+}
+
 fn device(kit: &Kit, model: &Value) -> Value {
     json!({
         "tenant": "acme",
@@ -149,7 +181,8 @@ fn every_model_gets_files_that_say_what_its_records_say() {
         let mut seen = 0;
         for model in models(kit) {
             let what = format!("{} {}", kit.vendor, model["model"]);
-            let record = device(kit, model);
+            let mut record = device(kit, model);
+            place_what_fits(&fake, kit, &mut record);
             let created = put(&fake, &format!("devices/{}", kit.mac), &record);
             let created = if created["provisioning_url"].is_null() {
                 json_of(&call(

@@ -7,6 +7,8 @@
 pub mod clock;
 pub mod factory;
 
+mod grandstream;
+mod htek;
 mod linphone;
 mod yealink;
 
@@ -53,7 +55,7 @@ pub struct Kit {
 }
 
 /// All kits.
-pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT];
+pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT, &grandstream::KIT, &htek::KIT];
 
 /// What a phone does with its parameters.
 #[derive(Debug, Default, PartialEq)]
