@@ -4,6 +4,8 @@
 
 pub mod catalogue;
 mod document;
+mod grandstream;
+mod htek;
 mod power_on;
 mod properties;
 mod records;

@@ -7,10 +7,10 @@
 pub mod clock;
 pub mod factory;
 
-mod grandstream;
-mod htek;
-mod linphone;
-mod yealink;
+pub mod grandstream;
+pub mod htek;
+pub mod linphone;
+pub mod yealink;
 
 use std::collections::BTreeMap;
 
