@@ -4,6 +4,7 @@
 //! entry in [`VendorId`], and nowhere else; a new model is one entry in its vendor's list.
 
 mod linphone;
+mod snom;
 mod yealink;
 
 use std::fmt;
@@ -62,6 +63,8 @@ macro_rules! vendors {
 vendors! {
     /// Yealink desk phones (T1x to T8x, CP) and DECT bases (W).
     Yealink: "yealink", "Yealink", yealink::Yealink;
+    /// Snom desk phones (3xx to 8xx, D1xx to D8xx) and DECT bases (M).
+    Snom: "snom", "Snom", snom::Snom;
     /// Linphone, the soft phone.
     Linphone: "linphone", "Linphone", linphone::Linphone;
 }

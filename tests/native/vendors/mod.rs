@@ -12,6 +12,7 @@ mod properties;
 mod records;
 
 mod linphone;
+mod snom;
 mod yealink;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ pub struct Kit {
     pub see: fn(&Settings, &Value) -> Seen,
     /// What its phones have no parameter for: `expires_s`, `outbound`, `backup`, `srtp`, `label`,
     /// `name`, `voicemail`, `codecs`, `dtmf`, `line_number` of a line, `key_label` and `key_line` of a key, `clock`.
+    /// With a generation before it (`dect:clock`) it is blindness of that generation's models alone.
     pub blind: &'static [&'static str],
     /// Whether its files cannot carry a text: `password`, `display_name`, `line_label`, `key_label`,
     /// `key_value` or `setting`. Told from the vendor's syntax alone.
@@ -59,7 +61,7 @@ pub struct Kit {
 }
 
 /// All kits.
-pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT];
+pub static KITS: &[&Kit] = &[&yealink::KIT, &snom::KIT, &linphone::KIT];
 
 /// What a phone does with its parameters.
 #[derive(Debug, Default, PartialEq)]
