@@ -3,6 +3,7 @@
 //! A vendor is one implementation of [`Vendor`] here and one folder of templates. A new one is one
 //! entry in [`VendorId`], and nowhere else; a new model is one entry in its vendor's list.
 
+mod gigaset;
 mod linphone;
 mod snom;
 mod yealink;
@@ -65,6 +66,8 @@ vendors! {
     Yealink: "yealink", "Yealink", yealink::Yealink;
     /// Snom desk phones (3xx to 8xx, D1xx to D8xx) and DECT bases (M).
     Snom: "snom", "Snom", snom::Snom;
+    /// Gigaset desk phones (P, Maxwell) and DECT bases (N, C, S).
+    Gigaset: "gigaset", "Gigaset", gigaset::Gigaset;
     /// Linphone, the soft phone.
     Linphone: "linphone", "Linphone", linphone::Linphone;
 }

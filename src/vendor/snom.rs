@@ -29,7 +29,7 @@ use crate::zone::Change;
 /// The vendor.
 pub struct Snom;
 
-const XML: &str = "text/xml; charset=utf-8";
+pub(super) const XML: &str = "text/xml; charset=utf-8";
 
 /// A phone of this firmware keeps so many identities, whichever of them its display shows.
 const IDENTITIES: u8 = 12;
@@ -281,34 +281,10 @@ impl Vendor for Snom {
     fn redirect(&self, name: &str, to: Redirect<'_>) -> Result<Option<Document>, Fault> {
         let name = name.to_ascii_lowercase();
         let own = to.mac.to_string();
-        let settings = name == crate::step2_redirect::SETTINGS_NAME;
-        let list = is_own_file(&name, &own) || is_model_file(&name, &own);
-        if !settings && !list {
-            return Ok(None);
-        }
         // A file with the phone's own name may be a list as well as one with its model's.
+        let list = is_own_file(&name, &own) || is_model_file(&name, &own);
         let boot = self.boot_name(to.mac, to.model);
-        let text = if settings {
-            redirect_settings("Snom", to.url, to)?
-        } else {
-            let mut urls = own_files(to.ours);
-            if !to.stays() {
-                // What it is told there; then, whether or not a list may name a list, it asks the
-                // other server by itself within minutes.
-                urls = vec![
-                    [to.ours, crate::step2_redirect::SETTINGS_NAME].concat(),
-                    [to.url, &boot].concat(),
-                ];
-            }
-            write(&Files {
-                title: "Snom",
-                model: to.model.name,
-                mac: to.mac,
-                user_type: "",
-                urls,
-            })?
-        };
-        Ok(Some(Document::text(XML, text)))
+        redirect_document("Snom", &name, list, [to.url, ""], &boot, to)
     }
 
     fn common(&self, name: &str, _: &str) -> Result<Option<Document>, Fault> {
@@ -325,18 +301,49 @@ impl Vendor for Snom {
 /// What all phones of a model get: nothing.
 const NOTHING: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<settings>\n</settings>\n";
 
-/// The redirect document as settings: where to provision from, asked again in two minutes.
-pub(super) fn redirect_settings(title: &str, url: &str, to: Redirect<'_>) -> Result<String, Fault> {
-    let mut params = Params::new();
-    server(url.to_owned(), 120, is_dect(to.model), &mut params);
-    write(&Settings {
-        title,
-        model: to.model.name,
-        mac: to.mac,
-        user_type: "",
-        params,
-        keys: Vec::new(),
-    })
+/// The redirect document that a name asks for: the settings, with `server` as the next place, or
+/// the list.
+pub(super) fn redirect_document(
+    title: &'static str,
+    name: &str,
+    list: bool,
+    server: [&str; 2],
+    boot: &str,
+    to: Redirect<'_>,
+) -> Result<Option<Document>, Fault> {
+    let text = if name == crate::step2_redirect::SETTINGS_NAME {
+        let mut params = Params::new();
+        // It is asked again in two minutes.
+        place(server.concat(), 120, is_dect(to.model), &mut params);
+        write(&Settings {
+            title,
+            model: to.model.name,
+            mac: to.mac,
+            user_type: "",
+            params,
+            keys: Vec::new(),
+        })?
+    } else if list {
+        write(&Files {
+            title,
+            model: to.model.name,
+            mac: to.mac,
+            user_type: "",
+            urls: if to.stays() {
+                own_files(to.ours)
+            } else {
+                // What it is told there; then, whether or not a list may name a list, it asks the
+                // other server by itself within minutes.
+                vec![
+                    [to.ours, crate::step2_redirect::SETTINGS_NAME].concat(),
+                    [to.url, boot].concat(),
+                ]
+            },
+        })?
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(Document::text(XML, text)))
 }
 
 /// `000413000001.xml`, for a URL that ends in `{mac}.xml`, `.htm` or nothing.
@@ -406,7 +413,7 @@ fn set<'a>(params: &mut Params<'a>, name: &'a str, idx: u8, value: impl Into<Cow
 }
 
 /// Where to provision from, and nowhere else.
-fn server(url: String, seconds: u32, dect: bool, params: &mut Params<'_>) {
+fn place(url: String, seconds: u32, dect: bool, params: &mut Params<'_>) {
     set(params, "setting_server", 0, url);
     set(params, "pnp_config", 0, "off");
     if dect {
@@ -428,7 +435,7 @@ fn first<'a>(phone: &'a Phone<'a>, params: &mut Params<'a>) {
         .vendor
         .rules()
         .boot_name(phone.mac, phone.model);
-    server(
+    place(
         [phone.base, &boot].concat(),
         settings.resync_minutes.saturating_mul(60),
         dect,

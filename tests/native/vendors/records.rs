@@ -53,10 +53,13 @@ fn port(value: &Value, transport: &str) -> u64 {
     value.as_u64().unwrap_or(default)
 }
 
-/// Whether phones of a model are blind to a thing: all of the vendor's, or those of its generation.
+/// Whether phones of a model are blind to a thing: all of the vendor's, those of its generation, or
+/// those whose name begins so.
 fn is_blind(kit: &Kit, model: &Value, name: &str) -> bool {
     kit.blind.iter().any(|blind| match blind.split_once(':') {
-        Some((generation, blind)) => blind == name && model["generation"] == generation,
+        Some((some, blind)) => {
+            blind == name && (model["generation"] == some || str(&model["model"]).starts_with(some))
+        }
         None => *blind == name,
     })
 }
@@ -117,7 +120,7 @@ fn line(
         ),
         host: str(&sip["host"]).to_owned(),
         port: port(&sip["port"], transport),
-        transport: transport.to_owned(),
+        transport: known(kit, model, "transport", transport.to_owned()).unwrap_or_default(),
         srtp: known(
             kit,
             model,
