@@ -408,9 +408,9 @@ fn set(params: &mut Params, name: impl Into<String>, value: impl Into<String>) {
 }
 
 /// Parameters under one name.
-fn under<const N: usize>(params: &mut Params, prefix: &str, list: [(&str, &str); N]) {
+fn under(params: &mut Params, prefix: &str, list: &[(&str, &str)]) {
     for (name, value) in list {
-        set(params, [prefix, name].concat(), value);
+        set(params, [prefix, name].concat(), *value);
     }
 }
 
@@ -479,7 +479,7 @@ fn maxwell_first(phone: &Phone<'_>, params: &mut Params) {
     under(
         params,
         "System.DateAndTime.",
-        [
+        &[
             ("AutoAdjustTime", "NTPServiceEnabled"),
             ("TimeServer", settings.ntp_server.as_str()),
             ("AutoAdjustClockForDST", "AutomatedDaylightSavingEnabled"),
@@ -495,7 +495,7 @@ fn maxwell_first(phone: &Phone<'_>, params: &mut Params) {
         under(
             params,
             "NET.VLAN.",
-            [
+            &[
                 ("Tagging", tagging),
                 ("LAN.Identifier", &vlan.id.get().to_string()),
                 ("LAN.Priority", &vlan.priority().to_string()),
@@ -542,7 +542,7 @@ fn former_first(phone: &Phone<'_>, n720: bool, params: &mut Params) {
         under(
             params,
             data,
-            [
+            &[
                 ("uiI_TIME_TIMEZONE", &code),
                 ("ucB_TIME_USE_AUTOMATIC_DST", summer),
             ],
@@ -552,7 +552,7 @@ fn former_first(phone: &Phone<'_>, n720: bool, params: &mut Params) {
         under(
             params,
             data,
-            [
+            &[
                 ("ucB_VLAN_ENABLED", "1"),
                 ("ucI_VLAN_PRIORITY", &vlan.priority().to_string()),
                 ("uiI_VLAN_ID", &format!("{:#x}", vlan.id.get())),
@@ -577,7 +577,7 @@ fn maxwell_accounts(phone: &Phone<'_>, params: &mut Params) {
             under(
                 params,
                 &prefix,
-                [
+                &[
                     ("Active", "0"),
                     ("AccountName", ""),
                     ("AuthName", ""),
@@ -600,7 +600,7 @@ fn maxwell_accounts(phone: &Phone<'_>, params: &mut Params) {
         under(
             params,
             &prefix,
-            [
+            &[
                 ("Active", "1"),
                 ("AccountName", line.label),
                 ("Provider", host),
@@ -646,7 +646,7 @@ fn maxwell_shared(phone: &Phone<'_>, params: &mut Params) {
         under(
             params,
             "SIP.",
-            [
+            &[
                 ("TransportProtocol", transport),
                 ("Security.UseSIPS", flag(sip.transport == Transport::Tls)),
                 ("Security.SRTP", flag(sip.srtp != Srtp::Off)),
@@ -687,7 +687,7 @@ fn maxwell_forward(phone: &Phone<'_>, n: u8, params: &mut Params) {
         under(
             params,
             &[&prefix, kind].concat(),
-            [
+            &[
                 (".Active", flag(to.is_some())),
                 (".VoiceMail", "0"),
                 (".Target", to.as_ref().map_or("", Dial::as_str)),
@@ -743,7 +743,7 @@ fn nx70_accounts(phone: &Phone<'_>, params: &mut Params) {
         under(
             params,
             &format!("SipProvider.{n}."),
-            [
+            &[
                 ("Name", host),
                 ("Domain", host),
                 ("ProxyServerAddress", host),
@@ -790,7 +790,7 @@ fn nx70_accounts(phone: &Phone<'_>, params: &mut Params) {
         under(
             params,
             &["SipAccount.", &id, "."].concat(),
-            [
+            &[
                 ("AuthName", line.account.auth_username().as_str()),
                 ("AuthPassword", line.password.reveal()),
                 ("UserName", line.account.username.as_str()),
@@ -821,7 +821,7 @@ fn former_accounts(phone: &Phone<'_>, n720: bool, params: &mut Params) {
     under(
         params,
         data,
-        [
+        &[
             ("ucB_DTMF_TX_MODE_AUTO", "0"),
             ("ucI_DTMF_TX_MODE_BITS", dtmf_bit(phone)),
         ],
@@ -846,7 +846,7 @@ fn former_accounts(phone: &Phone<'_>, n720: bool, params: &mut Params) {
             under(
                 params,
                 &format!("BS_VOIP_Data.astVoipAccounts[{}].", n - 1),
-                [
+                &[
                     ("ucVoipProviderIndex", &provider_of(&providers, line)),
                     ("aucI_SIP_PREFERRED_VOCODER[%]", &codecs),
                 ],
@@ -936,7 +936,7 @@ fn former_account(n720: bool, n: u8, line: Option<&PhoneLine<'_>>, params: &mut 
         under(
             params,
             &format!("BS_Accounts.astAccounts[{at}]."),
-            [("uiSendMask", &mask), ("uiReceiveMask", &mask)],
+            &[("uiSendMask", &mask), ("uiReceiveMask", &mask)],
         );
     }
 }
@@ -1019,7 +1019,7 @@ fn keys(phone: &Phone<'_>, params: &mut Params) {
             (None, None) => ("-1", "", String::new(), ""),
         };
         let prefix = format!("PhoneUI.Keys.FunctionKeys.{}.", n - 1);
-        under(params, &prefix, [("Type", code), ("DisplayName", label)]);
+        under(params, &prefix, &[("Type", code), ("DisplayName", label)]);
         if !field.is_empty() {
             set(params, [&prefix, field].concat(), value);
         }
