@@ -3,9 +3,11 @@
 //! A vendor is one implementation of [`Vendor`] here and one folder of templates. A new one is one
 //! entry in [`VendorId`], and nowhere else; a new model is one entry in its vendor's list.
 
+mod gigaset;
 mod grandstream;
 mod htek;
 mod linphone;
+mod snom;
 mod yealink;
 
 use std::fmt;
@@ -66,8 +68,12 @@ vendors! {
     Yealink: "yealink", "Yealink", yealink::Yealink;
     /// Grandstream desk phones (GRP, GXP, GXV) and telephone adapters (HT).
     Grandstream: "grandstream", "Grandstream", grandstream::Grandstream;
+    /// Snom desk phones (3xx to 8xx, D1xx to D8xx) and DECT bases (M).
+    Snom: "snom", "Snom", snom::Snom;
     /// Htek desk phones (UC800 and UC900 series).
     Htek: "htek", "Htek", htek::Htek;
+    /// Gigaset desk phones (P, Maxwell) and DECT bases (N, C, S).
+    Gigaset: "gigaset", "Gigaset", gigaset::Gigaset;
     /// Linphone, the soft phone.
     Linphone: "linphone", "Linphone", linphone::Linphone;
 }

@@ -4,6 +4,7 @@
 
 pub mod catalogue;
 mod document;
+mod gigaset;
 mod grandstream;
 mod htek;
 mod power_on;

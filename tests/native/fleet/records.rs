@@ -53,13 +53,30 @@ fn port(value: &Value, transport: &str) -> u64 {
     value.as_u64().unwrap_or(default)
 }
 
+/// Whether phones of a model are blind to a thing: all of the vendor's, those of its generation, or
+/// those whose name begins so.
+fn is_blind(kit: &Kit, model: &Value, name: &str) -> bool {
+    kit.blind.iter().any(|blind| match blind.split_once(':') {
+        Some((some, blind)) => {
+            blind == name && (model["generation"] == some || str(&model["model"]).starts_with(some))
+        }
+        None => *blind == name,
+    })
+}
+
 /// A value that phones may be blind to.
-fn known<T>(kit: &Kit, name: &str, value: T) -> Option<T> {
-    (!kit.blind.contains(&name)).then_some(value)
+fn known<T>(kit: &Kit, model: &Value, name: &str, value: T) -> Option<T> {
+    (!is_blind(kit, model, name)).then_some(value)
 }
 
 /// A line as it must be, with the credential in the form that the phone has it in.
-fn line(kit: &Kit, told: &Told<'_>, line: &Value, seen: Option<&SeenLine>) -> SeenLine {
+fn line(
+    kit: &Kit,
+    model: &Value,
+    told: &Told<'_>,
+    line: &Value,
+    seen: Option<&SeenLine>,
+) -> SeenLine {
     let account = (told.account)(str(&line["account"]));
     let pbx = (told.pbx)(str(&account["pbx"]));
     let sip = &pbx["sip"];
@@ -94,27 +111,40 @@ fn line(kit: &Kit, told: &Told<'_>, line: &Value, seen: Option<&SeenLine>) -> Se
             }
             _ => Credential::Password(password.to_owned()),
         },
-        name: known(kit, "name", name.to_owned()),
+        name: known(kit, model, "name", name.to_owned()),
         label: known(
             kit,
+            model,
             "label",
             line["label"].as_str().unwrap_or(name).to_owned(),
         ),
         host: str(&sip["host"]).to_owned(),
         port: port(&sip["port"], transport),
-        transport: transport.to_owned(),
+        transport: known(kit, model, "transport", transport.to_owned()).unwrap_or_default(),
         srtp: known(
             kit,
+            model,
             "srtp",
             sip["srtp"].as_str().unwrap_or("off").to_owned(),
         ),
-        backup: known(kit, "backup", str(&sip["backup_host"]).to_owned()),
-        outbound: known(kit, "outbound", outbound),
-        expires_s: known(kit, "expires_s", sip["expires_s"].as_u64().unwrap_or(600)),
-        voicemail: known(kit, "voicemail", str(&account["voicemail"]).to_owned()),
-        codecs: known(kit, "codecs", codecs.collect()),
+        backup: known(kit, model, "backup", str(&sip["backup_host"]).to_owned()),
+        outbound: known(kit, model, "outbound", outbound),
+        expires_s: known(
+            kit,
+            model,
+            "expires_s",
+            sip["expires_s"].as_u64().unwrap_or(600),
+        ),
+        voicemail: known(
+            kit,
+            model,
+            "voicemail",
+            str(&account["voicemail"]).to_owned(),
+        ),
+        codecs: known(kit, model, "codecs", codecs.collect()),
         dtmf: known(
             kit,
+            model,
             "dtmf",
             (told.setting)("dtmf")
                 .as_str()
@@ -124,7 +154,7 @@ fn line(kit: &Kit, told: &Told<'_>, line: &Value, seen: Option<&SeenLine>) -> Se
     }
 }
 
-fn key(kit: &Kit, told: &Told<'_>, button: &Value) -> SeenKey {
+fn key(kit: &Kit, model: &Value, told: &Told<'_>, button: &Value) -> SeenKey {
     let function = str(&button["type"]);
     let number = button["line"].as_u64().unwrap_or(1);
     let lines = told.device["lines"].as_array();
@@ -153,8 +183,8 @@ fn key(kit: &Kit, told: &Told<'_>, button: &Value) -> SeenKey {
     SeenKey {
         function: function.to_owned(),
         value: value.to_owned(),
-        label: known(kit, "key_label", label.to_owned()),
-        line: known(kit, "key_line", number),
+        label: known(kit, model, "key_label", label.to_owned()),
+        line: known(kit, model, "key_line", number),
     }
 }
 
@@ -166,7 +196,7 @@ pub fn compare(what: &str, kit: &Kit, model: &Value, seen: &Seen, told: &Told<'_
     let mut wanted: Vec<u64> = lines().map(|line| line["line"].as_u64().unwrap()).collect();
     wanted.sort_unstable();
     // Phones whose accounts have no number have them in order.
-    let in_order = kit.blind.contains(&"line_number");
+    let in_order = is_blind(kit, model, "line_number");
     let at = |number: u64| match wanted.binary_search(&number) {
         Ok(at) if in_order => at as u64 + 1,
         _ => number,
@@ -178,7 +208,7 @@ pub fn compare(what: &str, kit: &Kit, model: &Value, seen: &Seen, told: &Told<'_
         let has = &seen.lines[&at(number)];
         assert_eq!(
             *has,
-            line(kit, told, record, Some(has)),
+            line(kit, model, told, record, Some(has)),
             "{what}: line {number}"
         );
     }
@@ -192,7 +222,7 @@ pub fn compare(what: &str, kit: &Kit, model: &Value, seen: &Seen, told: &Told<'_
                 button["module"].as_u64().unwrap_or(0),
                 button["key"].as_u64().unwrap(),
             );
-            (place, key(kit, told, button))
+            (place, key(kit, model, told, button))
         })
         .collect();
     if buttons().all(|button| !button["module"].is_null()) {
@@ -201,7 +231,7 @@ pub fn compare(what: &str, kit: &Kit, model: &Value, seen: &Seen, told: &Told<'_
             let number = record["line"].as_u64().unwrap();
             if number <= model["keys"].as_u64().unwrap() {
                 let button = json!({ "type": "line", "line": number });
-                keys.insert((0, number), key(kit, told, &button));
+                keys.insert((0, number), key(kit, model, told, &button));
             }
         }
     }
@@ -223,7 +253,7 @@ pub fn compare(what: &str, kit: &Kit, model: &Value, seen: &Seen, told: &Told<'_
         .collect();
     assert!(more.is_empty(), "{what}: keys that nobody set: {more:?}");
 
-    if kit.blind.contains(&"clock") {
+    if is_blind(kit, model, "clock") {
         assert!(seen.clock.is_none(), "{what}");
     } else {
         let zone = (told.setting)("timezone");

@@ -7,9 +7,11 @@
 pub mod clock;
 pub mod factory;
 
+pub mod gigaset;
 pub mod grandstream;
 pub mod htek;
 pub mod linphone;
+pub mod snom;
 pub mod yealink;
 
 use std::collections::BTreeMap;
@@ -41,8 +43,11 @@ pub struct Kit {
     pub read: fn(name: &str, text: &str) -> Result<Settings, String>,
     /// What the parameters of all parts together mean.
     pub see: fn(&Settings, &Value) -> Seen,
-    /// What its phones have no parameter for: `expires_s`, `outbound`, `backup`, `srtp`, `label`,
+    /// What its phones have no parameter for: `expires_s`, `outbound`, `backup`, `srtp`, `transport` (empty
+    /// then), `label`,
     /// `name`, `voicemail`, `codecs`, `dtmf`, `line_number` of a line, `key_label` and `key_line` of a key, `clock`.
+    /// With a generation or the beginning of a model's name before it (`dect:clock`) it is the blindness
+    /// of those models alone.
     pub blind: &'static [&'static str],
     /// Whether its files cannot carry a text: `password`, `display_name`, `line_label`, `key_label`,
     /// `key_value` or `setting`. Told from the vendor's syntax alone.
@@ -55,7 +60,14 @@ pub struct Kit {
 }
 
 /// All kits.
-pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT, &grandstream::KIT, &htek::KIT];
+pub static KITS: &[&Kit] = &[
+    &yealink::KIT,
+    &grandstream::KIT,
+    &snom::KIT,
+    &htek::KIT,
+    &gigaset::KIT,
+    &linphone::KIT,
+];
 
 /// What a phone does with its parameters.
 #[derive(Debug, Default, PartialEq)]
