@@ -4,6 +4,7 @@
 //! entry in [`VendorId`], and nowhere else; a new model is one entry in its vendor's list.
 
 mod linphone;
+mod poly;
 mod yealink;
 
 use std::fmt;
@@ -64,6 +65,8 @@ vendors! {
     Yealink: "yealink", "Yealink", yealink::Yealink;
     /// Linphone, the soft phone.
     Linphone: "linphone", "Linphone", linphone::Linphone;
+    /// Poly, once Polycom: its IP phones, VVX, Trio, CCX and Edge E.
+    Poly: "poly", "Poly", poly::Poly;
 }
 
 impl fmt::Display for VendorId {

@@ -12,6 +12,7 @@ mod properties;
 mod records;
 
 mod linphone;
+mod poly;
 mod yealink;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,7 +60,7 @@ pub struct Kit {
 }
 
 /// All kits.
-pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT];
+pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT, &poly::KIT];
 
 /// What a phone does with its parameters.
 #[derive(Debug, Default, PartialEq)]
