@@ -3,6 +3,7 @@
 //! A vendor is one implementation of [`Vendor`] here and one folder of templates. A new one is one
 //! entry in [`VendorId`], and nowhere else; a new model is one entry in its vendor's list.
 
+mod cisco;
 mod linphone;
 mod poly;
 mod yealink;
@@ -67,6 +68,8 @@ vendors! {
     Linphone: "linphone", "Linphone", linphone::Linphone;
     /// Poly, once Polycom: its IP phones, VVX, Trio, CCX and Edge E.
     Poly: "poly", "Poly", poly::Poly;
+    /// Cisco multiplatform phones (6800 to 9800), and SPA, Linksys and PAP before them.
+    Cisco: "cisco", "Cisco", cisco::Cisco;
 }
 
 impl fmt::Display for VendorId {

@@ -11,6 +11,7 @@ mod factory;
 mod properties;
 mod records;
 
+mod cisco;
 mod linphone;
 mod poly;
 mod yealink;
@@ -60,7 +61,7 @@ pub struct Kit {
 }
 
 /// All kits.
-pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT, &poly::KIT];
+pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT, &poly::KIT, &cisco::KIT];
 
 /// What a phone does with its parameters.
 #[derive(Debug, Default, PartialEq)]
