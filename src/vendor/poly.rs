@@ -271,6 +271,10 @@ impl Vendor for Poly {
                 let detail = "a line key of a Poly phone shows the label of its line";
                 found.push(Objection::new(format!("/buttons/{n}/label"), detail));
             }
+            if button.function == Function::Voicemail && number(phone, button).contains('!') {
+                let detail = "a Poly phone takes ! in a number for the name of a macro";
+                found.push(Objection::new(format!("/buttons/{n}"), detail));
+            }
         }
         found
     }
@@ -677,21 +681,36 @@ fn keys<'a>(phone: &'a Phone<'_>) -> impl Iterator<Item = (u16, Option<&'a Butto
     own.chain(modules)
 }
 
-/// The keys that dial what stands in the directory: index there, label and number.
+/// What a key dials or sends: for voicemail without a number of its own, the line's.
+fn number<'a>(phone: &'a Phone<'_>, button: &'a Button) -> &'a str {
+    let voicemail = || {
+        let line = button.line.unwrap_or(1);
+        let line = phone.lines.iter().find(|l| l.number == line)?;
+        line.account.voicemail.as_ref().map(|v| v.as_str())
+    };
+    let own = button.value.as_ref().map(|value| value.as_str());
+    match button.function {
+        Function::Voicemail => own.or_else(voicemail).unwrap_or_default(),
+        _ => own.unwrap_or_default(),
+    }
+}
+
+/// Whether a key dials an entry of the directory: speed dials, and voicemail where there are no feature
+/// keys.
+fn is_entry(phone: &Phone<'_>, button: &Button) -> bool {
+    match button.function {
+        Function::SpeedDial => true,
+        Function::Voicemail => phone.model.generation == Generation::Former,
+        _ => false,
+    }
+}
+
+/// The entries of the directory: index, label and number.
 fn speed_dials<'a>(phone: &'a Phone<'_>) -> Vec<(usize, &'a str, &'a str)> {
     keys(phone)
-        .filter_map(|(_, button)| button)
-        .filter(|b| matches!(b.function, Function::SpeedDial | Function::Voicemail))
+        .filter_map(|(_, button)| button.filter(|button| is_entry(phone, button)))
         .zip(1..)
-        .map(|(button, n)| {
-            let value = button.value.as_ref().map(|value| value.as_str());
-            let line = button.line.unwrap_or(1);
-            let number = value.or_else(|| {
-                let line = phone.lines.iter().find(|l| l.number == line)?;
-                line.account.voicemail.as_ref().map(|v| v.as_str())
-            });
-            (n, phone.button_label(button), number.unwrap_or_default())
-        })
+        .map(|(button, n)| (n, phone.button_label(button), number(phone, button)))
         .collect()
 }
 
@@ -720,8 +739,7 @@ fn btn(phone: &Phone<'_>, has_speed_dials: bool) -> Params {
             (None, Some(_)) => Function::Line,
             (None, None) => Function::None,
         };
-        let value = button.and_then(|b| b.value.as_ref());
-        let value = value.map_or("", |value| value.as_str());
+        let value = button.map_or("", |button| number(phone, button));
         let label = button.map_or("", |button| phone.button_label(button));
         let (category, index) = match function {
             Function::None => ("Unassigned", 0),
@@ -746,7 +764,7 @@ fn btn(phone: &Phone<'_>, has_speed_dials: bool) -> Params {
                 // They come in the order of the list.
                 ("BLF", 0)
             }
-            Function::SpeedDial | Function::Voicemail => {
+            _ if button.is_some_and(|button| is_entry(phone, button)) => {
                 dialled += 1;
                 ("SpeedDial", dialled)
             }
@@ -779,7 +797,7 @@ fn macro_of(function: Function) -> Option<&'static str> {
         Function::Conference => "$FConference$",
         Function::Dnd => "$FDoNotDisturb$",
         Function::Redial => "$FRedial$",
-        Function::Pickup => "$Tinvite$",
+        Function::Voicemail | Function::Pickup => "$Tinvite$",
         Function::Intercom => "$Tintercom$",
         Function::Dtmf => "$Tdtmf$",
         // A URL stands there by itself.

@@ -340,7 +340,9 @@ fn keys(settings: &Settings, model: &Value, voicemails: &[String], seen: &mut Se
                 let number = settings[&format!("@directory.{index}.ct")].clone();
                 let label = settings[&format!("@directory.{index}.fn")].clone();
                 assert_eq!(get("dir.local.readonly"), "1");
-                let voicemail = voicemails.contains(&number) || number.is_empty();
+                // Where voicemail is no feature key it is known by its number alone.
+                let former = model["generation"] == "former";
+                let voicemail = former && voicemails.contains(&number);
                 let function = if voicemail { "voicemail" } else { "speed_dial" };
                 key(function, number, Some(label), None)
             }
@@ -349,13 +351,13 @@ fn keys(settings: &Settings, model: &Value, voicemails: &[String], seen: &mut Se
                 assert_eq!(get("feature.EFKLineKey.enabled"), "1");
                 let of = |name: &str| get(&format!("efk.efklist.{index}.{name}"));
                 assert_eq!(of("status"), "1");
-                let name = of("mname");
-                assert!(
-                    name.starts_with(|c: char| c.is_ascii_alphabetic()),
-                    "{name}"
-                );
                 let action = of("action.string");
-                let (function, value) = feature(&action);
+                let (functions, value) = feature(&action);
+                // Whoever dials is told apart by its name.
+                let name = of("mname");
+                let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
+                let function = functions.iter().find(|function| **function == name);
+                let function = function.unwrap_or_else(|| panic!("{name}: {action}"));
                 key(function, value.to_owned(), Some(of("label")), None)
             }
             other => panic!("{other}"),
@@ -374,23 +376,27 @@ fn keys(settings: &Settings, model: &Value, voicemails: &[String], seen: &mut Se
 }
 
 /// The guide's "Macro Actions".
-fn feature(action: &str) -> (&'static str, &str) {
+fn feature(action: &str) -> (&'static [&'static str], &str) {
     if action.starts_with("http") {
-        return ("url", action);
+        return (&["url"], action);
     }
     let (value, rest) = action.split_once('$').unwrap();
-    assert!(!value.contains('!'), "{action} names a macro");
-    let function = match rest {
-        "FTransfer$" => "transfer",
-        "FConference$" => "conference",
-        "FDoNotDisturb$" => "dnd",
-        "FRedial$" => "redial",
-        "Tinvite$" => "pickup",
-        "Tintercom$" => "intercom",
-        "Tdtmf$" => "dtmf",
+    // An account's voicemail number is nothing that a key could refuse; there is a warning.
+    assert!(
+        rest == "Tinvite$" || !value.contains('!'),
+        "{action} names a macro"
+    );
+    let functions: &[&str] = match rest {
+        "FTransfer$" => &["transfer"],
+        "FConference$" => &["conference"],
+        "FDoNotDisturb$" => &["dnd"],
+        "FRedial$" => &["redial"],
+        "Tinvite$" => &["voicemail", "pickup"],
+        "Tintercom$" => &["intercom"],
+        "Tdtmf$" => &["dtmf"],
         other => panic!("{other}"),
     };
-    (function, value)
+    (functions, value)
 }
 
 fn clock(settings: &Settings) -> SeenClock {
