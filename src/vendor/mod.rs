@@ -3,10 +3,12 @@
 //! A vendor is one implementation of [`Vendor`] here and one folder of templates. A new one is one
 //! entry in [`VendorId`], and nowhere else; a new model is one entry in its vendor's list.
 
+mod cisco;
 mod gigaset;
 mod grandstream;
 mod htek;
 mod linphone;
+mod poly;
 mod snom;
 mod yealink;
 
@@ -68,8 +70,12 @@ vendors! {
     Yealink: "yealink", "Yealink", yealink::Yealink;
     /// Grandstream desk phones (GRP, GXP, GXV) and telephone adapters (HT).
     Grandstream: "grandstream", "Grandstream", grandstream::Grandstream;
+    /// Poly, once Polycom: its IP phones, VVX, Trio, CCX and Edge E.
+    Poly: "poly", "Poly", poly::Poly;
     /// Snom desk phones (3xx to 8xx, D1xx to D8xx) and DECT bases (M).
     Snom: "snom", "Snom", snom::Snom;
+    /// Cisco multiplatform phones (6800 to 9800), and SPA, Linksys and PAP before them.
+    Cisco: "cisco", "Cisco", cisco::Cisco;
     /// Htek desk phones (UC800 and UC900 series).
     Htek: "htek", "Htek", htek::Htek;
     /// Gigaset desk phones (P, Maxwell) and DECT bases (N, C, S).

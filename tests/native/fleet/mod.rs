@@ -3,6 +3,7 @@
 //! phone of each is played that knows nothing but its firmware's requests.
 
 pub mod catalogue;
+mod cisco;
 mod document;
 mod gigaset;
 mod grandstream;

@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use http::{Method, StatusCode};
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::clock::SeenClock;
 use super::factory::Wire;

@@ -7,10 +7,12 @@
 pub mod clock;
 pub mod factory;
 
+pub mod cisco;
 pub mod gigaset;
 pub mod grandstream;
 pub mod htek;
 pub mod linphone;
+pub mod poly;
 pub mod snom;
 pub mod yealink;
 
@@ -63,7 +65,9 @@ pub struct Kit {
 pub static KITS: &[&Kit] = &[
     &yealink::KIT,
     &grandstream::KIT,
+    &poly::KIT,
     &snom::KIT,
+    &cisco::KIT,
     &htek::KIT,
     &gigaset::KIT,
     &linphone::KIT,
