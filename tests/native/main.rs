@@ -6,6 +6,7 @@ mod asterisk;
 mod expected;
 mod fixtures;
 mod golden;
+mod ident;
 mod phone;
 mod readers;
 mod reconcile;
