@@ -83,137 +83,116 @@ impl Identity {
     }
 }
 
-/// What the fields are called, and in which order they are kept while they are gathered.
+/// What the fields are called, in the order in which they are gathered.
 const FIELDS: [&str; 5] = ["mac", "vendor", "model", "firmware", "serial"];
 
+/// What the sources say, while it is gathered.
+#[derive(Default)]
+struct Join {
+    fields: [Option<Found>; 5],
+    contradictions: Vec<Contradiction>,
+}
+
+impl Join {
+    /// Adds what a source says of the [`FIELDS`]; empty is nothing.
+    fn says(&mut self, from: Source, values: [&str; 5]) {
+        let fields = self.fields.iter_mut().zip(FIELDS);
+        for ((slot, field), value) in fields.zip(values.map(str::trim)) {
+            let found = || Found {
+                value: value.to_owned(),
+                from,
+            };
+            match slot {
+                _ if value.is_empty() => {}
+                None => *slot = Some(found()),
+                Some(first) if makers::same(&first.value, value) => {}
+                Some(first) => self.contradictions.push(Contradiction {
+                    field,
+                    values: [first.clone(), found()],
+                }),
+            }
+        }
+    }
+}
+
 /// Joins what a request says of the phone that sends it. The path goes before the query, that before
-/// the User-Agent, and that before the certificate.
+/// the User-Agent, and that before the certificate; only the model is the User-Agent's first, as
+/// file names are often those of a family.
 ///
 /// `path` and `query` are as they were sent, percent-encoded; `certificate` is the subject of the
 /// client certificate, or empty.
 #[must_use]
 pub fn identify(path: &str, query: &str, user_agent: &str, certificate: &str) -> Identity {
-    let mut slots: [Option<Found>; 5] = [const { None }; 5];
-    let mut contradictions = Vec::new();
-    let mut says = |from: Source, field: &'static str, value: &str| {
-        let value = value.trim();
-        let at = FIELDS.iter().position(|own| *own == field);
-        let Some(slot) = at
-            .and_then(|at| slots.get_mut(at))
-            .filter(|_| !value.is_empty())
-        else {
-            return;
-        };
-        let found = Found {
-            value: value.to_owned(),
-            from,
-        };
-        match slot {
-            None => *slot = Some(found),
-            Some(first) if makers::same(&first.value, value) => {}
-            Some(first) => contradictions.push(Contradiction {
-                field,
-                values: [first.clone(), found],
-            }),
-        }
-    };
+    let mut join = Join::default();
+    let text = |mac: Option<Mac>| mac.map(|mac| mac.to_string()).unwrap_or_default();
+    let agent = agent(user_agent);
+    let model = agent.model.as_deref().unwrap_or_default();
+    join.says(Source::UserAgent, ["", "", model, "", ""]);
 
     let path = percent_decode_str(path).decode_utf8_lossy();
     let named = file(&path);
-    let text = |mac: Option<Mac>| mac.map(|mac| mac.to_string()).unwrap_or_default();
-    says(Source::Path, "mac", &text(named.mac));
-    says(Source::Path, "vendor", named.vendor.unwrap_or_default());
-    says(
-        Source::Path,
-        "model",
+    let in_path = [
+        &text(named.mac),
+        named.vendor.unwrap_or_default(),
         named.model.as_deref().unwrap_or_default(),
-    );
-    says(
-        Source::Path,
-        "serial",
+        "",
         serial_in_path(&path).unwrap_or_default(),
-    );
+    ];
+    join.says(Source::Path, in_path);
 
     for (name, value) in form_urlencoded::parse(query.as_bytes()).take(QUERY_PAIRS) {
-        match name.as_ref() {
-            "mac" => says(Source::Query, "mac", &text(value.trim().parse().ok())),
-            "vendor" => says(Source::Query, "vendor", &value.to_ascii_lowercase()),
-            "model" => says(Source::Query, "model", &value),
-            "serial" => says(Source::Query, "serial", &value),
-            _ => {}
-        }
+        let value = match name.as_ref() {
+            "mac" => text(value.trim().parse().ok()),
+            "vendor" => value.to_ascii_lowercase(),
+            _ => value.into_owned(),
+        };
+        let values = FIELDS.map(|field| match field {
+            "firmware" => "",
+            field if field == name => value.as_str(),
+            _ => "",
+        });
+        join.says(Source::Query, values);
     }
 
-    let agent = agent(user_agent);
-    says(Source::UserAgent, "mac", &text(agent.mac));
-    says(
-        Source::UserAgent,
-        "vendor",
+    let in_agent = [
+        &text(agent.mac),
         agent.vendor.unwrap_or_default(),
-    );
-    says(
-        Source::UserAgent,
-        "model",
-        agent.model.as_deref().unwrap_or_default(),
-    );
-    says(
-        Source::UserAgent,
-        "firmware",
+        "",
         agent.firmware.unwrap_or_default(),
-    );
-    says(
-        Source::UserAgent,
-        "serial",
+        // Poly's is the MAC: it says nothing new, and contradicts nothing.
         agent.own_serial().unwrap_or_default(),
-    );
+    ];
+    join.says(Source::UserAgent, in_agent);
 
     let certified = subject::certificate(certificate);
-    says(Source::Certificate, "mac", &text(certified.mac));
-    says(
-        Source::Certificate,
-        "vendor",
+    let in_certificate = [
+        &text(certified.mac),
         certified.vendor.unwrap_or_default(),
-    );
-    says(
-        Source::Certificate,
-        "model",
         certified.model.as_deref().unwrap_or_default(),
-    );
-    says(
-        Source::Certificate,
-        "serial",
+        "",
         certified.serial.as_deref().unwrap_or_default(),
-    );
+    ];
+    join.says(Source::Certificate, in_certificate);
 
-    let [mac, mut vendor, model, firmware, mut serial] = slots;
-    let mac = mac.and_then(|Found { value, from }| {
+    let [mac, vendor, model, firmware, serial] = join.fields;
+    let mac = mac.and_then(|found| {
         Some(Found {
-            value: value.parse().ok()?,
-            from,
+            value: found.value.parse::<Mac>().ok()?,
+            from: found.from,
         })
     });
-    if vendor.is_none()
-        && let Some(maker) = mac.as_ref().and_then(|mac| of_mac(mac.value))
-    {
-        vendor = Some(Found {
-            value: maker.to_owned(),
-            from: Source::Oui,
-        });
-    }
-    if serial.is_none() {
-        // Poly's is the MAC: it says nothing new, and contradicts nothing.
-        serial = agent.serial.map(|serial| Found {
-            value: serial.to_owned(),
-            from: Source::UserAgent,
-        });
-    }
+    let last = |value: &str, from| Found {
+        value: value.to_owned(),
+        from,
+    };
+    let maker = mac.as_ref().and_then(|mac| of_mac(mac.value));
     Identity {
         mac,
-        vendor,
+        vendor: vendor.or_else(|| maker.map(|maker| last(maker, Source::Oui))),
         model,
         firmware,
-        serial,
-        contradictions,
+        serial: serial.or_else(|| agent.serial.map(|serial| last(serial, Source::UserAgent))),
+        contradictions: join.contradictions,
     }
 }
 

@@ -79,22 +79,18 @@ pub fn agent(user_agent: &str) -> Agent<'_> {
         ..Agent::default()
     };
     let mut name = head(before);
-    match vendor {
-        "cisco" => brackets(&mut said, behind, known.lone_serial),
+    if vendor == "cisco" {
+        brackets(&mut said, behind, known.lone_serial);
+    } else if vendor == "audiocodes" {
         // AUDC-IPPhone-C450HD_UC_3.4.6.604/1, or AUDC-IPPhone/2.2.8.61 (440HDG-Rev0; 00908F602AAC)
-        "audiocodes" => match makers::find(text, "IPPhone-").and_then(|at| text.get(at + 8..)) {
-            Some(phone) => {
-                let phone = phone.split([' ', '/']).next().unwrap_or_default();
-                let (model, firmware) = phone.split_once('_').unwrap_or((phone, ""));
-                name = model;
-                said.firmware = Some(firmware).filter(|text| !text.is_empty());
-            }
-            None => {
-                let (_, bracket) = behind.split_once('(').unwrap_or_default();
-                name = bracket.split([';', ')']).next().unwrap_or_default();
-            }
-        },
-        _ => {}
+        let phone = makers::find(text, "IPPhone-").and_then(|at| text.get(at + 8..));
+        if let Some(phone) = phone.and_then(|phone| phone.split([' ', '/']).next()) {
+            let (model, firmware) = phone.split_once('_').unwrap_or((phone, ""));
+            name = model;
+            said.firmware = Some(firmware).filter(|text| !text.is_empty());
+        } else if let Some((_, bracket)) = behind.split_once('(') {
+            name = bracket.split([';', ')']).next().unwrap_or_default();
+        }
     }
     // SmartNode (Model:SN4112/JS/EUI; Serial:00A0BA08933C; Software Version:R6.2 ...
     if let Some(at) = makers::find(before, "Model:") {
@@ -265,7 +261,7 @@ fn numbers(
         }
         match start {
             Some(start) if count == least => return Some((start, tail(text, end))),
-            _ => i = end,
+            _ => i = first,
         }
     }
     None
@@ -308,7 +304,7 @@ pub(super) fn model<'a>(vendor: &str, name: &'a str) -> Option<Cow<'a, str>> {
         at = end + 1;
         match kept {
             // GXP2170 of "Model HW GXP2170 SW".
-            None if has_digit(word) || matches!(vendor, "gigaset" | "2n") => {
+            None if has_digit(word) || word.contains('_') || matches!(vendor, "gigaset" | "2n") => {
                 if word.parse::<Mac>().is_ok() {
                     break;
                 }
@@ -323,13 +319,15 @@ pub(super) fn model<'a>(vendor: &str, name: &'a str) -> Option<Cow<'a, str>> {
     let mut name = name.get(start..end)?.trim_matches(outside);
     if vendor == "poly" {
         // PolycomSoundPointIP-SPIP_335-UA
-        name = strip_end(name, "-UA");
-        name = name.rsplit(['-', '/']).next().unwrap_or_default();
+        name = strip_end(name, "-UA")
+            .rsplit(['-', '/'])
+            .next()
+            .unwrap_or_default();
     }
     for ornament in ["SIP-", "VP-", "CP-"] {
         name = makers::after(name, ornament).unwrap_or(name);
     }
-    for ornament in ["-Phone", "-SIP", "-3PCC", "-MPP", "-Rev0", "-Rev1"] {
+    for ornament in ["-UA", "-Phone", "-SIP", "-3PCC", "-MPP", "-Rev0", "-Rev1"] {
         name = strip_end(name, ornament);
     }
     // "snom lid 3605" names no model.
@@ -447,8 +445,8 @@ fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
 /// The MAC in a part of a User-Agent.
 ///
 /// Colons and dashes make one, and so does a tag. Twelve digits alone do not: a build's hash or
-/// date has as many. They are one behind the firmware, if the word before them is no word such as
-/// "build"; elsewhere only if the MAC is the maker's by its first half.
+/// date has as many. They are one if the MAC is the maker's by its first half; and behind the
+/// firmware, if the word before them is no word such as "build".
 fn mac(text: &str, vendor: Option<&str>, behind: bool) -> Option<Mac> {
     words(text).find_map(|word| {
         if let (17, Ok(mac)) = (word.text.len(), word.text.parse())
@@ -479,9 +477,8 @@ fn mac(text: &str, vendor: Option<&str>, behind: bool) -> Option<Mac> {
         let has_digit = |text: &str| text.bytes().any(|b| b.is_ascii_digit());
         let alone = word.text.len() == 12 && !is_date(word.text);
         let lettered = word.text.bytes().any(|b| b.is_ascii_alphabetic());
-        (word.before.is_none_or(has_digit)
-            && ((behind && (alone || word.text.len() == 14 && lettered)) || own))
-            .then_some(mac)
+        let behind = behind && word.before.is_none_or(has_digit);
+        (own || behind && (alone || word.text.len() == 14 && lettered)).then_some(mac)
     })
 }
 

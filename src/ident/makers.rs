@@ -6,7 +6,7 @@ use crate::vendor::VendorId;
 
 /// A word at which a maker is known, and the maker. A word that begins like another one stands
 /// before it. The names of makers whose phones Dialtone sets up are those of [`VendorId`].
-const MARKS: [(&str, &str); 49] = [
+const MARKS: [(&str, &str); 50] = [
     ("yealink", "yealink"),
     ("fanvil", "fanvil"),
     ("grandstream", "grandstream"),
@@ -56,6 +56,7 @@ const MARKS: [(&str, &str); 49] = [
     ("innovaphone", "innovaphone"),
     ("tiptel", "tiptel"),
     ("jitsi", "jitsi"),
+    ("rtx", "rtx"),
 ];
 
 /// What stands behind `mark` in a text that begins with it, whatever the case.

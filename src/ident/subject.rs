@@ -152,10 +152,7 @@ fn until(text: &str, ends: fn(char) -> bool) -> Option<(String, &str)> {
     let mut bytes: Vec<u8> = Vec::new();
     let mut kept = 0;
     let mut rest = text;
-    loop {
-        let Some(c) = rest.chars().next().filter(|c| !ends(*c)) else {
-            break;
-        };
+    while let Some(c) = rest.chars().next().filter(|c| !ends(*c)) {
         let (this, behind) = rest.split_at_checked(c.len_utf8())?;
         rest = behind;
         match c {
@@ -263,4 +260,144 @@ pub fn certificate(subject: &str) -> Certified {
         .filter(|first| agent::is_serial(first) && serials.all(|other| other == *first))
         .map(str::to_owned);
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Option<String> {
+        let subject = Subject::parse(text)?;
+        Some(subject.one(Key::CommonName).unwrap_or("-").to_owned())
+    }
+
+    #[test]
+    fn a_subject_is_read_in_either_spelling_and_any_order() {
+        for (text, expected) in [
+            ("CN=a,O=b", "a"),
+            ("O=b,CN=a", "a"),
+            ("  C = CN , cn = a b  , O = c", "a b"),
+            ("commonName=a", "a"),
+            ("OID.2.5.4.3=a", "a"),
+            ("2.5.4.3=a", "a"),
+            ("OU=x+CN=a,O=b", "a"),
+            ("O=b;CN=a", "a"),
+            (r"CN=a\,b\+c\=d\\e\20,O=b", r"a,b+c=d\e "),
+            (r"CN=a\ ,O=b", "a "),
+            (r"CN=Z\C3\BCrich", "Zürich"),
+            ("CN=\"a, b\" , O=c", "a, b"),
+            ("CN=a=b", "a=b"),
+            ("CN=", ""),
+            ("O=a", "-"),
+            ("/C=US/CN=a", "a"),
+            ("/CN=a/C=US/", "a"),
+            (
+                "/O=Cisco Systems, Inc./CN=SPA-525G2, MAC: 1, Serial: 2/",
+                "SPA-525G2, MAC: 1, Serial: 2",
+            ),
+            (r"/CN=Z\xC3\xBCrich", "Zürich"),
+            // A value that phones do not have, beside one that they do.
+            ("1.2.3.4=#0403666f6f,CN=a", "a"),
+            // Twice is none.
+            ("CN=a,CN=b", "-"),
+            ("CN=a+CN=b", "-"),
+            ("/CN=a/CN=b", "-"),
+        ] {
+            assert_eq!(name(text).as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn everything_odd_is_nothing() {
+        for odd in [
+            "",
+            " ",
+            "/",
+            "//",
+            "a",
+            "=a",
+            "CN",
+            "CN=a,",
+            ",CN=a",
+            "CN=a,,O=b",
+            "CN=a,b",
+            "CN=\"a",
+            "CN=\"a\"b",
+            "CN=a\"b\"",
+            "CN=a\\",
+            "CN=a\\z",
+            "CN=a\\4",
+            "CN=a\\FF",
+            "CN=a\\00b",
+            "CN=a\0",
+            "C N=a",
+            "CN=a\nO=b",
+            "/CN=a/b",
+            "/CN",
+            "/=a",
+            "/CN=a\\x0",
+            "/CN=a\\x00",
+            "/CN=a\\xFF",
+        ] {
+            assert_eq!(name(odd), None, "{odd:?}");
+        }
+        assert_eq!(name(&format!("CN={}", "a".repeat(LONGEST))), None);
+    }
+
+    #[test]
+    fn a_certificate_names_its_phone_by_its_makers_rule() {
+        let cisco = "/C=US/ST=00562B043615/L=CBT141900G7/O=Cisco Systems, Inc./OU=cisco.com/CN=SPA-525G2, \
+                     MAC: 00562B043615, Serial: CBT141900G7/";
+        for (subject, expected) in [
+            (
+                "CN=00:15:65:AA:BB:CC,OU=x,O=Yealink Network Technology,C=CN",
+                "yealink|001565aabbcc||",
+            ),
+            (
+                "/O=YEALINK(XIAMEN) NETWORK/CN=001565aabbcc",
+                "yealink|001565aabbcc||",
+            ),
+            ("CN=yealink.com,O=Yealink", "yealink|||"),
+            (
+                "CN=000413AABBCC,O=snom technology AG,L=Berlin,C=DE",
+                "snom|000413aabbcc||",
+            ),
+            (cisco, "cisco|00562b043615|SPA525G2|CBT141900G7"),
+            (
+                r"CN=SPA-525G2\, MAC: 00562B043615\, Serial: CBT141900G7,OU=cisco.com,O=Cisco Systems\, Inc.,L=CBT141900G7,ST=00562B043615,C=US",
+                "cisco|00562b043615|SPA525G2|CBT141900G7",
+            ),
+            (
+                "CN=x,OU=CP-8841-3PCC,L=FCH1234A5BC,ST=00562b043615,O=Cisco Systems Inc.",
+                "cisco|00562b043615|8841|FCH1234A5BC",
+            ),
+            // The MAC of Cisco's MPP is not in the common name, and a town is no serial.
+            (
+                "CN=00562b043615,L=San Jose,ST=California,O=Cisco",
+                "cisco|||",
+            ),
+            // Two MACs.
+            (&cisco.replace("ST=00562B043615", "ST=00562B043616"), "|||"),
+            // Two serials.
+            (
+                &cisco.replace("L=CBT141900G7", "L=CBT141900G8"),
+                "cisco|00562b043615|SPA525G2|",
+            ),
+            // Nobody has published where Poly has it.
+            ("CN=0004f2aabbcc,O=Polycom Inc.", "poly|||"),
+            ("CN=001565aabbcc", "|001565aabbcc||"),
+            ("CN=001565aabbcc,CN=001565aabbcd", "|||"),
+            ("CN=000000000000", "|||"),
+            ("CN=phone 001565aabbcc", "|||"),
+        ] {
+            let said = certificate(subject);
+            let mac = said.mac.map(|mac| mac.to_string()).unwrap_or_default();
+            let (model, serial) = (
+                said.model.unwrap_or_default(),
+                said.serial.unwrap_or_default(),
+            );
+            let found = [said.vendor.unwrap_or_default(), &mac, &model, &serial];
+            assert_eq!(found.join("|"), expected, "{subject}");
+        }
+    }
 }
