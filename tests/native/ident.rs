@@ -42,6 +42,12 @@ const OVERRULED: &[(&str, &str, &str)] = &[
     ("digium_D40_1_0_5_46476", "firmware", "1_0_5_46476"),
 ];
 
+/// A text without case, spaces and dashes: a catalogue may write a model another way than its phone.
+fn plain(text: &str) -> String {
+    let kept = text.chars().filter(|c| !" -_".contains(*c));
+    kept.collect::<String>().to_ascii_lowercase()
+}
+
 /// What was right, of how many.
 #[derive(Default)]
 struct Score {
@@ -53,7 +59,7 @@ struct Score {
 impl Score {
     fn note(&mut self, what: &str, found: &str, label: &str) {
         self.of += 1;
-        if found.eq_ignore_ascii_case(label) {
+        if plain(found) == plain(label) {
             self.right += 1;
         } else {
             self.wrong
@@ -372,7 +378,7 @@ fn phones_that_the_samples_do_not_hold_are_recognised_by_the_same_grammar() {
             &mac,
             said.serial.unwrap_or_default(),
         ];
-        assert_eq!(&found.join("|"), expected, "{agent}");
+        assert_eq!(plain(&found.join("|")), plain(expected), "{agent}");
     }
 }
 
