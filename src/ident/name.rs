@@ -261,10 +261,10 @@ mod tests {
             ("evil.php", "", ""),
         ] {
             let named = file(name);
-            let model_found = named.model.unwrap_or_default();
+            let found = named.model.unwrap_or_default().to_ascii_lowercase();
             assert_eq!(
-                (named.vendor.unwrap_or_default(), model_found.as_ref()),
-                (vendor, model),
+                (named.vendor.unwrap_or_default(), found),
+                (vendor, model.to_ascii_lowercase()),
                 "{name}"
             );
         }
