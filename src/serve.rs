@@ -105,8 +105,7 @@ async fn rps<W: World>(world: &W, origin: &str, request: &Request) -> Result<Ans
         .as_deref()
         .and_then(|key| world.keys().verify(Capability::FirstAccess, key));
     // A common file under a first-access key is that key's phone's.
-    let nameless_file =
-        matches!(&ask.form, Form::File(name) if step1_ask::mac_in_name(name).is_none());
+    let nameless_file = matches!(&ask.form, Form::File(name) if ident::file(name).mac.is_none());
     if nameless_file && ask.mac.is_none() {
         ask.mac = key.map(|key| key.mac);
     }
@@ -595,6 +594,7 @@ async fn settings<W: World>(
     let ask = Ask {
         mac: Some(mac),
         serial: None,
+        disputed: false,
         key: None,
         form,
     };

@@ -5,6 +5,7 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::ident::{self, Agent};
 use crate::mac::Mac;
 use crate::text::Serial;
 
@@ -26,8 +27,11 @@ pub enum Form {
 pub struct Ask {
     /// Who the caller says it is; `None` if it does not say, or says two things.
     pub mac: Option<Mac>,
-    /// The serial number that it gives.
+    /// The serial number that it gives: in the path, else in the query, else in the User-Agent of
+    /// a vendor that puts it there.
     pub serial: Option<String>,
+    /// Whether it gives two serial numbers that differ: then neither proves anything.
+    pub disputed: bool,
     /// The first-access key in the path, not yet verified.
     pub key: Option<String>,
     /// What it wants to have.
@@ -42,7 +46,7 @@ pub struct Ask {
 pub fn read(path: &str, query: &str, user_agent: &str, accept: &str) -> Option<Ask> {
     let rest = path.strip_prefix("/rps")?;
     if rest.is_empty() || rest == "/" {
-        return Some(look_up(query, accept));
+        return Some(look_up(query, user_agent, accept));
     }
     let segments: Vec<String> = rest
         .strip_prefix('/')?
@@ -59,39 +63,73 @@ pub fn read(path: &str, query: &str, user_agent: &str, accept: &str) -> Option<A
     if file.is_empty() || file.len() > 128 {
         return None;
     }
-    let named = mac_in_name(file);
-    let agent = mac_in_agent(user_agent);
+    let asked = Query::read(query);
+    let agent = ident::agent(user_agent);
+    let (serial, disputed) = one_serial([serial.as_deref(), asked.serial.as_deref()], &agent);
     Some(Ask {
-        mac: match (named, agent) {
-            // A phone that asks for another phone's file is not the phone it says it is.
-            (Some(named), Some(agent)) if named != agent => None,
-            (named, agent) => named.or(agent),
-        },
+        // A phone that asks for another phone's file is not the phone it says it is.
+        mac: one_mac([ident::file(file).mac, asked.mac, agent.mac]),
         serial,
+        disputed,
         key,
         form: Form::File(file.clone()),
     })
 }
 
-fn look_up(query: &str, accept: &str) -> Ask {
-    let mut mac = None;
-    let mut serial = None;
-    let mut found = false;
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        match name.as_ref() {
-            "mac" => mac = value.trim().parse::<Mac>().ok(),
-            "serial" => serial = Some(value.into_owned()),
-            "redirect" => found = value == "302",
-            // `model` and `vendor` are in the record; what a caller says of them proves nothing.
-            _ => {}
+/// The MAC that all who name one agree on.
+fn one_mac(said: [Option<Mac>; 3]) -> Option<Mac> {
+    let mut said = said.into_iter().flatten();
+    let first = said.next()?;
+    said.all(|mac| mac == first).then_some(first)
+}
+
+/// The serial that goes first, and whether another one contradicts it.
+fn one_serial(said: [Option<&str>; 2], agent: &Agent<'_>) -> (Option<String>, bool) {
+    let mut said = said.into_iter().chain([agent.own_serial()]).flatten();
+    let first = said.next();
+    let same =
+        |other: &str| first.is_some_and(|first| first.trim().eq_ignore_ascii_case(other.trim()));
+    let disputed = !said.all(same);
+    (first.map(str::to_owned), disputed)
+}
+
+/// What a query says.
+#[derive(Default)]
+struct Query {
+    mac: Option<Mac>,
+    serial: Option<String>,
+    found: bool,
+}
+
+impl Query {
+    fn read(query: &str) -> Self {
+        let mut read = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match name.as_ref() {
+                "mac" => read.mac = value.trim().parse::<Mac>().ok(),
+                "serial" => read.serial = Some(value.into_owned()),
+                "redirect" => read.found = value == "302",
+                // `model` and `vendor` are in the record; what a caller says of them proves nothing.
+                _ => {}
+            }
         }
+        read
     }
+}
+
+fn look_up(query: &str, user_agent: &str, accept: &str) -> Ask {
+    let asked = Query::read(query);
+    let agent = ident::agent(user_agent);
+    let (serial, disputed) = one_serial([asked.serial.as_deref(), None], &agent);
     // A look-up without a MAC is refused like any other that leads nowhere.
     Ask {
-        mac,
+        mac: asked
+            .mac
+            .and_then(|mac| one_mac([Some(mac), agent.mac, None])),
         serial,
+        disputed,
         key: None,
-        form: if found {
+        form: if asked.found {
             Form::Found
         } else if accept.to_ascii_lowercase().contains("text/plain") {
             Form::Text
@@ -103,59 +141,17 @@ fn look_up(query: &str, accept: &str) -> Ask {
 
 impl Ask {
     /// Whether the serial that the caller gives is `serial`, in constant time and without regard
-    /// to case.
+    /// to case. Of a caller that gives two, none is.
     #[must_use]
     pub fn gives_serial(&self, serial: &Serial) -> bool {
-        self.serial.as_ref().is_some_and(|given| {
+        let given = self.serial.as_ref().filter(|_| !self.disputed);
+        given.is_some_and(|given| {
             crate::keys::same_secret(
                 &given.trim().to_ascii_uppercase(),
                 &serial.as_str().to_ascii_uppercase(),
             )
         })
     }
-}
-
-/// Prefixes of file names that a MAC may follow: Grandstream and Htek `cfg`, Gigaset and others
-/// `config`, Poly `phone`, Cisco `SEP`.
-const PREFIXES: [&str; 6] = ["", "cfg", "config.", "config", "phone", "sep"];
-
-/// The MAC in a file name: 12 hexadecimal digits at the start, behind one of the vendors'
-/// prefixes or behind a `-`, and followed by the end or a character that is no letter or digit.
-#[must_use]
-pub fn mac_in_name(name: &str) -> Option<Mac> {
-    let name = name.to_ascii_lowercase();
-    let whole = |text: &str| {
-        let digits = text.get(..12)?;
-        let ends = text
-            .get(12..)?
-            .chars()
-            .next()
-            .is_none_or(|c| !c.is_ascii_alphanumeric());
-        if ends && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            digits.parse().ok()
-        } else {
-            None
-        }
-    };
-    PREFIXES
-        .into_iter()
-        .filter_map(|prefix| name.strip_prefix(prefix))
-        .find_map(whole)
-        // snomD785-000413AABBCC.htm
-        .or_else(|| {
-            name.match_indices('-')
-                .find_map(|(at, _)| whole(name.get(at + 1..)?))
-        })
-}
-
-/// The MAC in a User-Agent such as `Yealink SIP-T46U 108.86.0.20 80:5e:c0:00:00:01`: a word of it
-/// that is a MAC from end to end, in brackets or not.
-#[must_use]
-pub fn mac_in_agent(user_agent: &str) -> Option<Mac> {
-    user_agent
-        .split([' ', '/', '(', ')', ';', ','])
-        .map(|word| word.strip_prefix("MAC:").unwrap_or(word))
-        .find_map(|word| word.parse().ok())
 }
 
 #[cfg(test)]
@@ -214,25 +210,52 @@ mod tests {
     }
 
     #[test]
-    fn a_mac_is_found_where_vendors_put_it_and_nowhere_else() {
-        for (name, mac) in [
-            ("805EC0000001.boot", "805ec0000001"),
-            ("cfg000b82aabbcc.xml", "000b82aabbcc"),
-            ("cfg000b82aabbcc", "000b82aabbcc"),
-            ("0004f2aabbcc-directory.xml", "0004f2aabbcc"),
-            ("snomD785-000413AABBCC.htm", "000413aabbcc"),
-            ("SEP0123456789AB.cnf.xml", "0123456789ab"),
-            ("phone0004f2aabbcc.cfg", "0004f2aabbcc"),
-            ("y000000000028.cfg", ""),
-            ("000000000000.cfg", ""),
-            ("805ec00000012.cfg", ""),
-            ("805ec000000.cfg", ""),
-            ("ü805ec0000001.cfg", ""),
-            ("CCQ224502A7", ""),
-        ] {
-            let found = mac_in_name(name).map(|m| m.to_string()).unwrap_or_default();
-            assert_eq!(found, mac, "{name}");
-        }
+    fn the_query_goes_before_the_user_agent_and_the_path_before_both() {
+        let agent = "Yealink SIP-T46U 108.86.0.20 80:5e:c0:00:00:01";
+        let mac = |path: &str, query: &str| {
+            let ask = read(path, query, agent, "").unwrap();
+            ask.mac.map(|mac| mac.to_string()).unwrap_or_default()
+        };
+        let (one, two) = ("mac=805ec0000001", "mac=805ec0000002");
+        assert_eq!(mac("/rps/boot.cfg", one), "805ec0000001");
+        assert_eq!(mac("/rps/boot.cfg", two), "");
+        assert_eq!(mac("/rps/805ec0000001.cfg", one), "805ec0000001");
+        assert_eq!(mac("/rps/805ec0000001.cfg", two), "");
+        assert_eq!(mac("/rps", one), "805ec0000001");
+        assert_eq!(mac("/rps", two), "");
+        // A look-up that names no phone is no look-up.
+        assert_eq!(mac("/rps", ""), "");
+    }
+
+    #[test]
+    fn the_serial_may_come_from_the_user_agent_and_two_that_differ_prove_nothing() {
+        let cisco = "Cisco/SPA508G-7.4.8a (0002FDFF2103)(CBT141400UK)";
+        let said = |path: &str, query: &str, agent: &str| {
+            let ask = read(path, query, agent, "").unwrap();
+            (ask.serial.unwrap_or_default(), ask.disputed)
+        };
+        let (file, sn) = (
+            "/rps/0002fdff2103.cfg",
+            "/rps/sn/CBT141400UK/0002fdff2103.cfg",
+        );
+        let is = |serial: &str, disputed| (serial.to_owned(), disputed);
+        assert_eq!(said(file, "", cisco), is("CBT141400UK", false));
+        assert_eq!(said(sn, "", cisco), is("CBT141400UK", false));
+        assert_eq!(
+            said(file, "serial=cbt141400uk", cisco),
+            is("cbt141400uk", false)
+        );
+        assert_eq!(said(file, "serial=CBT1", cisco), is("CBT1", true));
+        assert_eq!(said(sn, "serial=CBT1", ""), is("CBT141400UK", true));
+        assert_eq!(
+            said("/rps", "mac=0002fdff2103", cisco),
+            is("CBT141400UK", false)
+        );
+        assert_eq!(said("/rps/sn/X/0002fdff2103.cfg", "", cisco), is("X", true));
+        // Poly writes its MAC there, which is no serial number.
+        let poly = "FileTransport PolycomVVX-VVX_410-UA/5.9.5.0614 (SN:0004f2000001)";
+        assert_eq!(said("/rps/0004f2000001.cfg", "", poly), is("", false));
+        assert_eq!(said("/rps/sn/X/0004f2000001.cfg", "", poly), is("X", false));
     }
 
     proptest::proptest! {

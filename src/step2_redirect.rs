@@ -127,7 +127,8 @@ pub fn decide(
     if policy.proofs.contains(&Proof::Serial) && serial_proves(ask, device) {
         return Verdict::Proved(Proof::Serial);
     }
-    if ask.serial.is_some() && device.record.serial.is_some() && !serial_matches(ask, device) {
+    let wrong = device.record.serial.is_some() && !serial_matches(ask, device);
+    if ask.disputed || (ask.serial.is_some() && wrong) {
         // A wrong serial is a wrong phone; it does not get to claim a window either.
         return Verdict::Refused(Why::NoProof);
     }

@@ -7,6 +7,7 @@ mod expected;
 mod fixtures;
 mod fleet;
 mod golden;
+mod ident;
 mod phone;
 mod readers;
 mod reconcile;

@@ -454,3 +454,38 @@ fn a_generated_file_can_only_be_read() {
         }
     }
 }
+
+#[test]
+fn a_serial_in_the_user_agent_lets_in_unless_another_one_contradicts_it() {
+    let serial = "CBT141400UK";
+    let office = Office::of(&json!({}), &json!({ "serial": serial, "arm": "1h" }));
+    let agent = |serial: &str| format!("Cisco/SPA508G-7.4.8a (805EC0000001)({serial})");
+    let asks = |path: &str, said: &str| {
+        let request = get(path).with("user-agent", &agent(said));
+        fetch(&office.fake, &request)
+    };
+    let file = format!("/rps/{MAC}.boot");
+    for (path, said) in [
+        (file.clone(), "CBT141400UX"),
+        (format!("{file}?serial=CBT141400UX"), serial),
+        (format!("{file}?serial={serial}"), "CBT141400UX"),
+        (format!("/rps/sn/{serial}/{MAC}.boot"), "CBT141400UX"),
+        (format!("/rps/sn/{serial}/{MAC}.boot?serial=1"), serial),
+        (format!("/rps?mac={MAC}&serial={serial}"), "CBT141400UX"),
+        // The MAC of the User-Agent is not the one of the query.
+        (format!("/rps?mac={SOFT}"), serial),
+    ] {
+        refused(&asks(&path, said));
+    }
+    assert_eq!(office.stored().state.window.unwrap().claim, None);
+    for path in [
+        file,
+        format!("/rps/sn/{serial}/{MAC}.boot"),
+        format!("/rps?mac={MAC}"),
+        format!("/rps?mac={MAC}&serial={serial}"),
+    ] {
+        assert_eq!(asks(&path, serial).status(), StatusCode::OK, "{path}");
+    }
+    // By the serial, and not by the window.
+    assert_eq!(office.stored().state.window.unwrap().claim, None);
+}
