@@ -3,6 +3,7 @@
 //! A vendor is one implementation of [`Vendor`] here and one folder of templates. A new one is one
 //! entry in [`VendorId`], and nowhere else; a new model is one entry in its vendor's list.
 
+mod fanvil;
 mod linphone;
 mod yealink;
 
@@ -64,6 +65,8 @@ vendors! {
     Yealink: "yealink", "Yealink", yealink::Yealink;
     /// Linphone, the soft phone.
     Linphone: "linphone", "Linphone", linphone::Linphone;
+    /// Fanvil desk phones (X, V, H), intercoms (i) and Linkvil phones (W).
+    Fanvil: "fanvil", "Fanvil", fanvil::Fanvil;
 }
 
 impl fmt::Display for VendorId {
@@ -165,6 +168,8 @@ pub struct Redirect<'a> {
     pub url: &'a str,
     /// `{origin}/p/{token}/`: the device's place with us, also when `url` is another server's.
     pub ours: &'a str,
+    /// Its firmware, if its User-Agent tells.
+    pub firmware: Option<&'a str>,
 }
 
 impl Redirect<'_> {

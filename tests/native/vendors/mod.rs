@@ -11,6 +11,7 @@ mod factory;
 mod properties;
 mod records;
 
+mod fanvil;
 mod linphone;
 mod yealink;
 
@@ -59,7 +60,7 @@ pub struct Kit {
 }
 
 /// All kits.
-pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT];
+pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT, &fanvil::KIT];
 
 /// What a phone does with its parameters.
 #[derive(Debug, Default, PartialEq)]
