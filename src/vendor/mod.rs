@@ -5,6 +5,7 @@
 
 mod fanvil;
 mod linphone;
+mod mitel;
 mod yealink;
 
 use std::fmt;
@@ -67,6 +68,8 @@ vendors! {
     Linphone: "linphone", "Linphone", linphone::Linphone;
     /// Fanvil desk phones (X, V, H), intercoms (i) and Linkvil phones (W).
     Fanvil: "fanvil", "Fanvil", fanvil::Fanvil;
+    /// Mitel desk phones (68xx, 69xx) and Aastra's (67xx) before.
+    Mitel: "mitel", "Mitel", mitel::Mitel;
 }
 
 impl fmt::Display for VendorId {

@@ -480,8 +480,8 @@ fn an_older_firmware_is_told_the_same_under_the_same_name() {
             firmware,
         };
         let rules = VendorId::Fanvil.rules();
-        let asked = rules.asked("0C383E000001.cfg", asker);
-        assert_eq!(asked, Some(Asked::Part(part)), "{firmware:?}");
+        let found = rules.asked("0C383E000001.cfg", asker);
+        assert_eq!(found, Some(Asked::Part(part)), "{firmware:?}");
         let url = "https://a.example/p/T/";
         let to = Redirect {
             mac,

@@ -13,6 +13,7 @@ mod records;
 
 mod fanvil;
 mod linphone;
+mod mitel;
 mod yealink;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,7 +61,7 @@ pub struct Kit {
 }
 
 /// All kits.
-pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT, &fanvil::KIT];
+pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT, &fanvil::KIT, &mitel::KIT];
 
 /// What a phone does with its parameters.
 #[derive(Debug, Default, PartialEq)]
