@@ -6,6 +6,7 @@
 mod fanvil;
 mod linphone;
 mod mitel;
+mod panasonic;
 mod yealink;
 
 use std::fmt;
@@ -70,6 +71,8 @@ vendors! {
     Fanvil: "fanvil", "Fanvil", fanvil::Fanvil;
     /// Mitel desk phones (68xx, 69xx) and Aastra's (67xx) before.
     Mitel: "mitel", "Mitel", mitel::Mitel;
+    /// Panasonic desk phones (KX-HDV; KX-UT before) and the DECT base KX-TGP600.
+    Panasonic: "panasonic", "Panasonic", panasonic::Panasonic;
 }
 
 impl fmt::Display for VendorId {

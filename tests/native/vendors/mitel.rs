@@ -161,11 +161,13 @@ fn see(settings: &Settings, model: &Value) -> Seen {
     let mut n = 0;
     for kind in ["prgkey", "topsoftkey", "softkey"] {
         for at in 1.. {
-            let Some(key) = key(settings, &format!("{kind}{at}")) else {
+            let name = format!("{kind}{at}");
+            if !settings.contains_key(&format!("{name} type")) {
                 break;
-            };
+            }
             n += 1;
-            seen.keys.extend(key.map(|key| ((0, n), key)));
+            seen.keys
+                .extend(key(settings, &name).map(|key| ((0, n), key)));
         }
     }
     assert_eq!(n, model["keys"].as_u64().unwrap());
@@ -175,7 +177,7 @@ fn see(settings: &Settings, model: &Value) -> Seen {
             break;
         }
         for n in 1..=model["module_keys"].as_u64().unwrap() {
-            let key = key(settings, &format!("{prefix}{n}")).unwrap();
+            let key = key(settings, &format!("{prefix}{n}"));
             seen.keys.extend(key.map(|key| ((module, n), key)));
         }
     }
@@ -183,21 +185,20 @@ fn see(settings: &Settings, model: &Value) -> Seen {
     seen
 }
 
-/// A key, if the file names it at all, and if it is not blank.
-fn key(settings: &Settings, name: &str) -> Option<Option<SeenKey>> {
-    let kind = settings.get(&format!("{name} type"))?;
+/// A key, if it is not blank.
+fn key(settings: &Settings, name: &str) -> Option<SeenKey> {
     let of = |what: &str| settings[&format!("{name} {what}")].clone();
     let mut value = of("value");
-    let function = match kind.as_str() {
+    let function = match of("type").as_str() {
         "none" => {
             assert_eq!(value + &of("label"), "", "{name}");
-            return Some(None);
+            return None;
         }
         "line" => "line",
         "speeddial" => "speed_dial",
         "blf" | "blfxfer" => "blf",
         "park" => {
-            value = value.strip_prefix("asterisk;").unwrap().to_owned();
+            value.drain(..value.find(';').unwrap() + 1);
             "park"
         }
         "xfer" => "transfer",
@@ -208,12 +209,12 @@ fn key(settings: &Settings, name: &str) -> Option<Option<SeenKey>> {
         "hotdesklogin" => "hot_desk",
         other => panic!("{other}"),
     };
-    Some(Some(SeenKey {
+    Some(SeenKey {
         function: function.to_owned(),
         value,
         label: Some(of("label")),
         line: of("line").parse().ok(),
-    }))
+    })
 }
 
 fn clock(settings: &Settings) -> SeenClock {

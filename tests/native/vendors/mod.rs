@@ -14,6 +14,7 @@ mod records;
 mod fanvil;
 mod linphone;
 mod mitel;
+mod panasonic;
 mod yealink;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,7 +62,13 @@ pub struct Kit {
 }
 
 /// All kits.
-pub static KITS: &[&Kit] = &[&yealink::KIT, &linphone::KIT, &fanvil::KIT, &mitel::KIT];
+pub static KITS: &[&Kit] = &[
+    &yealink::KIT,
+    &linphone::KIT,
+    &fanvil::KIT,
+    &mitel::KIT,
+    &panasonic::KIT,
+];
 
 /// What a phone does with its parameters.
 #[derive(Debug, Default, PartialEq)]
