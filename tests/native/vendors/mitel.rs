@@ -1,5 +1,7 @@
 //! Mitel and Aastra, as their administrator guides describe it.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::clock::{SeenChange, SeenClock};
@@ -157,6 +159,14 @@ fn see(settings: &Settings, model: &Value) -> Seen {
         };
         seen.lines.insert(n, line);
     }
+    seen.keys = keys(settings, model);
+    seen.clock = Some(clock(settings));
+    seen
+}
+
+/// All keys by module and number.
+fn keys(settings: &Settings, model: &Value) -> BTreeMap<(u64, u64), SeenKey> {
+    let mut keys = BTreeMap::new();
     // Programmable keys come first, then soft keys above, then those below.
     let mut n = 0;
     for kind in ["prgkey", "topsoftkey", "softkey"] {
@@ -166,8 +176,7 @@ fn see(settings: &Settings, model: &Value) -> Seen {
                 break;
             }
             n += 1;
-            seen.keys
-                .extend(key(settings, &name).map(|key| ((0, n), key)));
+            keys.extend(key(settings, &name).map(|key| ((0, n), key)));
         }
     }
     assert_eq!(n, model["keys"].as_u64().unwrap());
@@ -178,11 +187,10 @@ fn see(settings: &Settings, model: &Value) -> Seen {
         }
         for n in 1..=model["module_keys"].as_u64().unwrap() {
             let key = key(settings, &format!("{prefix}{n}"));
-            seen.keys.extend(key.map(|key| ((module, n), key)));
+            keys.extend(key.map(|key| ((module, n), key)));
         }
     }
-    seen.clock = Some(clock(settings));
-    seen
+    keys
 }
 
 /// A key, if it is not blank.
@@ -198,7 +206,7 @@ fn key(settings: &Settings, name: &str) -> Option<SeenKey> {
         "speeddial" => "speed_dial",
         "blf" | "blfxfer" => "blf",
         "park" => {
-            value.drain(..value.find(';').unwrap() + 1);
+            value.drain(..=value.find(';').unwrap());
             "park"
         }
         "xfer" => "transfer",
