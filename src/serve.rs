@@ -359,6 +359,7 @@ fn redirect<W: World>(
                 model,
                 url: &url,
                 ours: &ours,
+                firmware: ident::agent(request.header("user-agent")).firmware,
             };
             match vendor.redirect(name, to)? {
                 Some(document) => respond(StatusCode::OK, document.content_type, document.bytes),
@@ -622,11 +623,13 @@ pub fn note_fetch(
     }
     let sighting = Sighting { at: now, version };
     let newer = |seen: &Option<Sighting>| seen.is_none_or(|seen| seen.version < version);
-    if matches!(part, Part::Boot | Part::First | Part::Merged) && newer(&state.seen.booted) {
+    if matches!(part, Part::Boot | Part::First | Part::Merged | Part::Former)
+        && newer(&state.seen.booted)
+    {
         state.seen.booted = Some(sighting);
         news = true;
     }
-    if matches!(part, Part::Acc | Part::Merged) && newer(&state.seen.configured) {
+    if matches!(part, Part::Acc | Part::Merged | Part::Former) && newer(&state.seen.configured) {
         state.seen.configured = Some(sighting);
         news = true;
     }

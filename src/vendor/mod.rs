@@ -4,10 +4,13 @@
 //! entry in [`VendorId`], and nowhere else; a new model is one entry in its vendor's list.
 
 mod cisco;
+mod fanvil;
 mod gigaset;
 mod grandstream;
 mod htek;
 mod linphone;
+mod mitel;
+mod panasonic;
 mod poly;
 mod snom;
 mod yealink;
@@ -68,6 +71,8 @@ macro_rules! vendors {
 vendors! {
     /// Yealink desk phones (T1x to T8x, CP) and DECT bases (W).
     Yealink: "yealink", "Yealink", yealink::Yealink;
+    /// Fanvil desk phones (X, V, H), intercoms (i) and Linkvil phones (W).
+    Fanvil: "fanvil", "Fanvil", fanvil::Fanvil;
     /// Grandstream desk phones (GRP, GXP, GXV) and telephone adapters (HT).
     Grandstream: "grandstream", "Grandstream", grandstream::Grandstream;
     /// Poly, once Polycom: its IP phones, VVX, Trio, CCX and Edge E.
@@ -80,6 +85,10 @@ vendors! {
     Htek: "htek", "Htek", htek::Htek;
     /// Gigaset desk phones (P, Maxwell) and DECT bases (N, C, S).
     Gigaset: "gigaset", "Gigaset", gigaset::Gigaset;
+    /// Mitel desk phones (68xx, 69xx) and Aastra's (67xx) before.
+    Mitel: "mitel", "Mitel", mitel::Mitel;
+    /// Panasonic desk phones (KX-HDV; KX-UT before) and the DECT base KX-TGP600.
+    Panasonic: "panasonic", "Panasonic", panasonic::Panasonic;
     /// Linphone, the soft phone.
     Linphone: "linphone", "Linphone", linphone::Linphone;
 }
@@ -183,6 +192,8 @@ pub struct Redirect<'a> {
     pub url: &'a str,
     /// `{origin}/p/{token}/`: the device's place with us, also when `url` is another server's.
     pub ours: &'a str,
+    /// Its firmware, if its User-Agent tells.
+    pub firmware: Option<&'a str>,
 }
 
 impl Redirect<'_> {

@@ -260,8 +260,13 @@ fn a_setting_changes_the_files_unless_the_model_lacks_it_and_then_there_is_a_war
             }
             let path = format!("devices/{}", kit.mac);
             let mut record = device(kit, model);
-            record["buttons"] = json!([]);
-            // Some settings are a line's.
+            // Some settings are a line's, and some a key's.
+            let blf = model["buttons"].as_array().unwrap().contains(&json!("blf"));
+            record["buttons"] = if blf && model["keys"].as_u64() > Some(0) {
+                json!([{ "key": 1, "type": "blf", "value": "1002" }])
+            } else {
+                json!([])
+            };
             put(&fake, &path, &record);
             let secrets = format!("{path}?secrets=1");
             let mut created = json_of(&call(&fake, Method::GET, &secrets, &Value::Null));

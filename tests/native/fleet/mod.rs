@@ -5,6 +5,7 @@
 pub mod catalogue;
 mod cisco;
 mod document;
+mod fanvil;
 mod gigaset;
 mod grandstream;
 mod htek;

@@ -273,7 +273,9 @@ fn every_text_comes_out_as_it_went_in_or_is_refused_with_the_vendors_name() {
                         let named = details.to_ascii_lowercase().contains(kit.vendor);
                         prop_assert!(named, "{}", details);
                         let password = json!(texts.password).to_string();
-                        prop_assert!(!details.contains(&password), "shows the password");
+                        // A short one, such as a comma, stands in any JSON.
+                        let shown = texts.password.len() > 3 && details.contains(&password);
+                        prop_assert!(!shown, "shows the password");
                     }
                     Ok(files) => {
                         counted.set(counted.get() + 1);

@@ -8,10 +8,13 @@ pub mod clock;
 pub mod factory;
 
 pub mod cisco;
+pub mod fanvil;
 pub mod gigaset;
 pub mod grandstream;
 pub mod htek;
 pub mod linphone;
+pub mod mitel;
+pub mod panasonic;
 pub mod poly;
 pub mod snom;
 pub mod yealink;
@@ -64,12 +67,15 @@ pub struct Kit {
 /// All kits.
 pub static KITS: &[&Kit] = &[
     &yealink::KIT,
+    &fanvil::KIT,
     &grandstream::KIT,
     &poly::KIT,
     &snom::KIT,
     &cisco::KIT,
     &htek::KIT,
     &gigaset::KIT,
+    &mitel::KIT,
+    &panasonic::KIT,
     &linphone::KIT,
 ];
 
