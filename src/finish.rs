@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::json;
 use crate::key::{self, Kind};
 use crate::keys::hex;
 use crate::mac::Mac;
@@ -169,7 +170,7 @@ impl RulePack {
     pub fn read(bytes: Option<&[u8]>) -> Result<Self, Fault> {
         bytes.map_or_else(
             || Ok(Self::default()),
-            |bytes| serde_json::from_slice(bytes).map_err(|_| Fault::Broken("rule pack")),
+            |bytes| json::read(bytes).map_err(|_| Fault::Broken("rule pack")),
         )
     }
 
@@ -389,7 +390,7 @@ async fn relist<W: World>(world: &W, account: &Id) -> Result<(), Fault> {
         .await?
         .pop()
         .flatten();
-    let known = copy.and_then(|text| serde_json::from_str::<Head>(&text).ok());
+    let known = copy.and_then(|text| json::read::<Head>(text.as_bytes()).ok());
     if known.is_some_and(|head| head.rev >= stored.rev) {
         return Ok(());
     }

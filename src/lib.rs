@@ -29,6 +29,7 @@
 // Words
 pub mod fault;
 pub mod ident;
+pub mod json;
 pub mod key;
 pub mod keys;
 pub mod mac;

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::json;
 use crate::map::{Map, Set};
 use crate::record::pbx::Mode;
 use crate::step7_register::Answer;
@@ -92,7 +93,7 @@ impl Observed {
         if !answer.is_json() {
             return Self::Unknown("not json".to_owned());
         }
-        let Ok(list) = serde_json::from_slice::<Vec<Endpoint>>(answer.body) else {
+        let Ok(list) = json::read::<Vec<Endpoint>>(answer.body) else {
             return Self::Unknown("not a list of endpoints".to_owned());
         };
         let reach = |state: &str| match state {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 use crate::finish::{self, RulePack};
+use crate::json;
 use crate::key::{self, Kind};
 use crate::keys::{Capability, Signed};
 use crate::mac::Mac;
@@ -573,7 +574,7 @@ async fn revisions<W: World>(world: &W, keys: Vec<String>) -> Vec<(String, u64)>
     keys.into_iter()
         .zip(texts)
         .filter_map(|(key, text)| {
-            let head: Head = serde_json::from_str(&text?).ok()?;
+            let head: Head = json::read(text?.as_bytes()).ok()?;
             Some((key, head.rev))
         })
         .collect()

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::fault::Fault;
+use crate::json;
 use crate::keys::{Keys, hex};
 use crate::record::account::Account;
 use crate::record::pbx::{Pbx, Srtp};
@@ -350,9 +351,7 @@ impl Answer<'_> {
         if !self.is_json() {
             return None;
         }
-        serde_json::from_slice::<Said>(self.body)
-            .ok()
-            .map(|said| said.message)
+        json::read::<Said>(self.body).ok().map(|said| said.message)
     }
 
     /// Whether ARI itself says that it has no such object. A 404 is also what a starting Asterisk
@@ -379,7 +378,7 @@ pub fn presence(answer: Answer<'_>, name: &Username, account: &Id) -> Presence {
     if answer.status != 200 || !answer.is_json() {
         return Presence::Unclear;
     }
-    let Ok(pairs) = serde_json::from_slice::<Vec<Pair>>(answer.body) else {
+    let Ok(pairs) = json::read::<Vec<Pair>>(answer.body) else {
         return Presence::Unclear;
     };
     // No object of Asterisk's is without any field.

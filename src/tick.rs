@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 use crate::finish::{self, Listed};
+use crate::json;
 use crate::key::{self, Kind};
 use crate::map::{Map, Set};
 use crate::ports::{Level, Mappings, NoAnswer, Object, Objects, Only, Outbound, Page, World};
@@ -133,7 +134,7 @@ pub async fn pbx_memory<W: World>(world: &W, pbx: &Id) -> Result<Memory, Fault> 
     let object = world.r2().get(&key::pbx_state(pbx)).await?;
     object.map_or_else(
         || Ok(Memory::default()),
-        |object| serde_json::from_slice(&object.body).map_err(|_| Fault::Broken("pbx memory")),
+        |object| json::read(&object.body).map_err(|_| Fault::Broken("pbx memory")),
     )
 }
 
@@ -144,9 +145,7 @@ pub async fn pbx_memory<W: World>(world: &W, pbx: &Id) -> Result<Memory, Fault> 
 pub async fn last_run<W: World>(world: &W) -> Result<Option<RunSummary>, Fault> {
     let object = world.r2().get(key::RECONCILE).await?;
     object
-        .map(|object| {
-            serde_json::from_slice(&object.body).map_err(|_| Fault::Broken("run summary"))
-        })
+        .map(|object| json::read(&object.body).map_err(|_| Fault::Broken("run summary")))
         .transpose()
 }
 
@@ -189,8 +188,8 @@ async fn take_lease<W: World>(world: &W) -> Result<Option<String>, Fault> {
         None => Only::Absent,
         Some(object) => {
             // One that cannot be read is nobody's.
-            let held = serde_json::from_slice::<Lease>(&object.body)
-                .is_ok_and(|lease| world.now() < lease.until);
+            let held =
+                json::read::<Lease>(&object.body).is_ok_and(|lease| world.now() < lease.until);
             if held {
                 return Ok(None);
             }
@@ -401,7 +400,7 @@ impl<W: World> Run<'_, W> {
                     key::parse_record(&entry.key).and_then(|(_, id)| Id::try_from(id).ok());
                 let listed = entry
                     .metadata
-                    .and_then(|metadata| serde_json::from_str::<Listed>(&metadata).ok());
+                    .and_then(|metadata| json::read::<Listed>(metadata.as_bytes()).ok());
                 // What we cannot read is not ours to create; and absence deletes nothing.
                 let (Some(account), Some(listed)) = (account, listed) else {
                     continue;
@@ -471,7 +470,7 @@ impl<W: World> Run<'_, W> {
             None => (Memory::default(), None),
             // Found out again in a few runs, but for the times.
             Some(object) => (
-                serde_json::from_slice(&object.body).unwrap_or_default(),
+                json::read(&object.body).unwrap_or_default(),
                 Some(object.etag.as_str()),
             ),
         };
@@ -644,7 +643,7 @@ impl<'a, W: World> Ari<'a, W> {
         };
         let mut headers = HeaderMap::new();
         if let Some(more) = sealed("headers")? {
-            let more: Map<String, String> = serde_json::from_slice(&more).map_err(|_| HEADERS)?;
+            let more: Map<String, String> = json::read(&more).map_err(|_| HEADERS)?;
             for (name, value) in more {
                 let name = HeaderName::try_from(name).map_err(|_| HEADERS)?;
                 let mut value = HeaderValue::try_from(value).map_err(|_| HEADERS)?;

@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::problem::{FieldError, Kind, Problem};
+use crate::json;
 use crate::record::{Record, Stored};
 use crate::request::Request;
 
@@ -86,7 +87,7 @@ pub fn parse<T: DeserializeOwned>(members: Map<String, Value>) -> Result<T, Prob
     // From bytes and not from the value itself, so that there is one set of readers in the Worker:
     // the one that reads R2. A second set for a path-tracking deserializer is 100 KB of wasm.
     let bytes = Value::Object(members).to_string().into_bytes();
-    serde_json::from_slice(&bytes).map_err(|error| {
+    json::read(&bytes).map_err(|error: serde_json::Error| {
         let text = error.to_string();
         let detail = text
             .rsplit_once(" at line ")

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::json;
 use crate::key::Kind;
 use crate::map::Map;
 use crate::secret::Secret;
@@ -85,12 +86,11 @@ impl<R: Record> Stored<R> {
         struct Head {
             schema: u32,
         }
-        let head: Head =
-            serde_json::from_slice(bytes).map_err(|_| Fault::Broken("stored record"))?;
+        let head: Head = json::read(bytes).map_err(|_| Fault::Broken("stored record"))?;
         if head.schema > R::SCHEMA || head.schema < R::SCHEMA - 1 {
             return Err(Fault::Broken("stored schema"));
         }
-        serde_json::from_slice(bytes).map_err(|_| Fault::Broken("stored record"))
+        json::read(bytes).map_err(|_| Fault::Broken("stored record"))
     }
 
     /// The bytes to store.

@@ -55,8 +55,11 @@ fn a_phone_of_every_vendor_and_generation_reaches_its_account() {
     let models = models["items"].as_array().unwrap();
     for kit in KITS {
         let of_kit = |model: &&Value| model["vendor"] == kit.vendor;
+        let own = |model: &&Value| model["model"] == kit.model;
         let mut played: Vec<&Value> = Vec::new();
-        for model in models.iter().filter(of_kit) {
+        // The kit's own model first, then one of each other generation.
+        let first = models.iter().filter(of_kit).filter(own);
+        for model in first.chain(models.iter().filter(of_kit)) {
             if played.contains(&&model["generation"]) {
                 continue;
             }

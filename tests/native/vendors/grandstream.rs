@@ -502,8 +502,10 @@ pub fn binary(bytes: &[u8]) -> Result<Settings, String> {
     if sum % 0x1_0000 != 0 {
         return Err(format!("the sum is {sum:x}"));
     }
-    let mac = crate::world::hex(&head[6..12]);
-    if mac != KIT.mac || head[12..] != *b"\r\n\r\n" {
+    let mac: Vec<u8> = (0..6)
+        .map(|n| u8::from_str_radix(&KIT.mac[2 * n..2 * n + 2], 16).unwrap())
+        .collect();
+    if head[6..12] != mac || head[12..] != *b"\r\n\r\n" {
         return Err(format!("the head is {head:?}"));
     }
     let form = String::from_utf8(form.to_vec()).map_err(|error| error.to_string())?;
