@@ -17,7 +17,7 @@ fn reaches_its_account(office: &Office, kit: &Kit, model: &Value, armed: bool) {
         "tenant": office.id,
         "vendor": kit.vendor,
         "model": model["model"],
-        "lines": [{ "line": 1, "account": format!("{}-1001", office.id) }],
+        "lines": [{ "line": 1, "account": "fleet-plain" }],
     });
     if armed {
         record["arm"] = "24h".into();
@@ -41,7 +41,7 @@ fn reaches_its_account(office: &Office, kit: &Kit, model: &Value, armed: bool) {
     let settings = (kit.power_on)(&mut wire)
         .unwrap_or_else(|error| panic!("{what}: {error} {:?}", wire.asked));
     let seen = (kit.see)(&settings, model);
-    assert_eq!(seen.lines[&1].user, "1001", "{what}: {:?}", wire.asked);
+    assert_eq!(seen.lines[&1].user, "3001", "{what}: {:?}", wire.asked);
     assert_eq!(seen.lines[&1].host, "sip.example.com", "{what}");
     office.admin.delete(&path);
 }
@@ -51,6 +51,10 @@ fn a_phone_of_every_vendor_and_generation_reaches_its_account() {
     // A Worker of its own: the phones' MACs are those of the kits, which other tests may hit on.
     let worker = Workerd::start(&Options::new()).unwrap();
     let office = Office::open_at(&worker, "fleet", &json!({}));
+    // A password that the files of every vendor can carry.
+    let account = json!({ "tenant": office.id, "pbx": format!("{}-pbx", office.id), "username": "3001",
+        "password": "plain-password" });
+    office.admin.put("accounts/fleet-plain", &account);
     let models = office.admin.get("models");
     let models = models["items"].as_array().unwrap();
     for kit in KITS {

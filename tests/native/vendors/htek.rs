@@ -352,7 +352,9 @@ fn power_on(wire: &mut Wire<'_>) -> Result<Settings, String> {
             .find_map(|file| wire.text(&format!("{server}{file}"), &agent))
             .ok_or("no file")?;
         settings.extend(read(&text)?);
-        assert_eq!(settings["P212"], "3", "not by https");
+        let https = wire.start.starts_with("https:");
+        let protocol = if https { "3" } else { "1" };
+        assert_eq!(settings["P212"], protocol, "not by the scheme of its URL");
         let place = settings["P237"].clone();
         if place == server {
             return Ok(settings);
