@@ -1,6 +1,6 @@
 //! JSON as it stands in stores, requests and answers, read in one way: an object is an object.
 //!
-//! serde reads a struct from a list as well, field by field, and serde_json offers it the list: a
+//! serde reads a struct from a list as well, field by field, and `serde_json` offers it the list: a
 //! device whose `settings` are `["UTC"]` would be taken. This stands between the two and offers
 //! objects only. The readers from lists then are not there at all, which is 5 % of the Worker.
 
@@ -14,7 +14,7 @@ use serde::de::{
 /// Reads a value; what follows it but white space is an error.
 ///
 /// # Errors
-/// serde_json's, with the line and column where it stopped.
+/// `serde_json`'s, with the line and column where it stopped.
 pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = T::deserialize(Objects(&mut json))?;
