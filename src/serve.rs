@@ -25,7 +25,7 @@ use crate::step3_boot_request::{self, Admission, Part};
 use crate::step5_config_request::{has_it, stale};
 use crate::store::{self, Loaded};
 use crate::time::Timestamp;
-use crate::vendor::{self, Asked, Asker, Redirect, VendorId};
+use crate::vendor::{self, Asked, Asker, CertificateMac, Redirect, VendorId};
 use crate::{ident, upload};
 
 /// What is handed out: whole URLs.
@@ -682,6 +682,10 @@ pub fn ways_in(stored: &Stored<Device>, now: Timestamp) -> Vec<Proof> {
         .copied()
         .filter(|proof| match proof {
             Proof::Serial => stored.record.serial.is_some(),
+            Proof::Certificate => {
+                stored.record.vendor.rules().facts().certificate != CertificateMac::Unknown
+            }
+            Proof::Network => !state.policy.networks.is_empty(),
             Proof::Key => true,
             Proof::Window => open,
         })

@@ -6,14 +6,16 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
+use crate::ident;
 use crate::keys::Signed;
 use crate::record::Stored;
 use crate::record::device::{Claim, Device, Policy};
 use crate::record::rule::Rule;
-use crate::record::tenant::Proof;
+use crate::record::tenant::{Places, Proof, Require};
 use crate::step1_ask::Ask;
 use crate::text::{Id, WebUrl};
 use crate::time::Timestamp;
+use crate::vendor::CertificateMac;
 
 /// The name under `/p/{token}/` of the redirect as a file of settings, for vendors whose redirect
 /// document can only include.
@@ -30,6 +32,8 @@ pub enum Why {
     Unknown,
     /// The record says that the device is switched off.
     Disabled,
+    /// The request comes from a country or a network operator that the tenant does not name.
+    Place,
     /// The first-access key is none of ours, another device's, or an old one.
     Key,
     /// Nothing that the tenant accepts shows that the caller is the phone.
@@ -49,6 +53,7 @@ impl Why {
         match self {
             Self::Unknown => "unknown",
             Self::Disabled => "disabled",
+            Self::Place => "place",
             Self::Key => "key",
             Self::NoProof => "no proof",
             Self::Contested => "contested",
@@ -78,6 +83,25 @@ pub struct Source {
     pub country: Option<String>,
     /// Two-letter continent (`cf.continent`).
     pub continent: Option<String>,
+    /// The number of the autonomous system (`cf.asn`).
+    pub asn: Option<u32>,
+    /// The subject of the client certificate, if the caller presented one and the platform verified
+    /// it (`cf.tlsClientAuth`).
+    pub certificate: Option<String>,
+}
+
+impl Places {
+    /// Whether a request may come from there. Where the platform does not say, it may not.
+    fn admit(&self, source: &Source) -> bool {
+        let country = source.country.as_deref();
+        let in_country = |country: &str| {
+            self.countries
+                .iter()
+                .any(|wanted| wanted.as_str().eq_ignore_ascii_case(country))
+        };
+        (self.countries.is_empty() || country.is_some_and(in_country))
+            && (self.asns.is_empty() || source.asn.is_some_and(|asn| self.asns.contains(&asn)))
+    }
 }
 
 impl Source {
@@ -113,46 +137,88 @@ pub fn decide(
     if !device.record.enabled {
         return Verdict::Refused(Why::Disabled);
     }
-    if ask.key.is_some() {
+    if !policy.places.admit(source) {
+        return Verdict::Refused(Why::Place);
+    }
+    let good_key = key.is_some_and(|key| {
+        Some(key.mac) == ask.mac && key.generation == device.state.access.first_access
+    });
+    if ask.key.is_some() && !(good_key && policy.proofs.contains(&Proof::Key)) {
         // A caller that shows a key stands and falls with it: a wrong one never opens a window.
-        let good = key.is_some_and(|key| {
-            Some(key.mac) == ask.mac && key.generation == device.state.access.first_access
-        });
-        return if good && policy.proofs.contains(&Proof::Key) {
-            Verdict::Proved(Proof::Key)
-        } else {
-            Verdict::Refused(Why::Key)
-        };
+        return Verdict::Refused(Why::Key);
     }
-    if policy.proofs.contains(&Proof::Serial) && serial_proves(ask, device) {
-        return Verdict::Proved(Proof::Serial);
-    }
+    let holds = |proof: &Proof| match proof {
+        Proof::Serial => serial_proves(ask, device),
+        Proof::Certificate => certificate_proves(ask, device, source),
+        Proof::Key => good_key,
+        Proof::Network => policy.networks.contain(&source.address),
+        // It is taken, not shown, and comes last.
+        Proof::Window => false,
+    };
+    let shown = || policy.proofs.iter().filter(|proof| holds(proof));
+    let others = || {
+        policy
+            .proofs
+            .iter()
+            .filter(|proof| **proof != Proof::Window)
+    };
+    let key_is_enough = good_key && policy.require == Require::Any;
     let wrong = device.record.serial.is_some() && !serial_matches(ask, device);
-    if ask.disputed || (ask.serial.is_some() && wrong) {
+    if !key_is_enough && (ask.disputed || (ask.serial.is_some() && wrong)) {
         // A wrong serial is a wrong phone; it does not get to claim a window either.
         return Verdict::Refused(Why::NoProof);
     }
-    if policy.proofs.contains(&Proof::Window)
-        && let Some(window) = &device.state.window
-    {
-        let from = source.neighbourhood();
-        return match &window.claim {
-            None if now < window.until => Verdict::Claims(Claim {
-                at: now,
-                source: from,
-            }),
-            Some(claim)
-                if claim.source == from
-                    && now.since(claim.at) < SAME_ANSWER_S
-                    && !device.state.access.used =>
-            {
-                Verdict::Proved(Proof::Window)
-            }
-            Some(_) => Verdict::Refused(Why::Contested),
+    let takes_window = policy.proofs.contains(&Proof::Window);
+    match (policy.require, shown().next()) {
+        (Require::Any, Some(_)) if good_key => Verdict::Proved(Proof::Key),
+        (Require::Any, Some(proof)) => Verdict::Proved(*proof),
+        (Require::Any, None) if takes_window => window(device, source, now),
+        (Require::All, first) if others().all(holds) => match first {
+            _ if takes_window => window(device, source, now),
+            Some(proof) => Verdict::Proved(*proof),
             None => Verdict::Refused(Why::NoProof),
-        };
+        },
+        _ => Verdict::Refused(Why::NoProof),
     }
-    Verdict::Refused(Why::NoProof)
+}
+
+/// Whether the caller may have the window that an admin opened.
+fn window(device: &Stored<Device>, source: &Source, now: Timestamp) -> Verdict {
+    let Some(window) = &device.state.window else {
+        return Verdict::Refused(Why::NoProof);
+    };
+    let from = source.neighbourhood();
+    match &window.claim {
+        None if now < window.until => Verdict::Claims(Claim {
+            at: now,
+            source: from,
+        }),
+        Some(claim)
+            if claim.source == from
+                && now.since(claim.at) < SAME_ANSWER_S
+                && !device.state.access.used =>
+        {
+            Verdict::Proved(Proof::Window)
+        }
+        Some(_) => Verdict::Refused(Why::Contested),
+        None => Verdict::Refused(Why::NoProof),
+    }
+}
+
+/// A verified certificate proves something if its subject names the MAC where this vendor's phones
+/// have it, and no other vendor.
+fn certificate_proves(ask: &Ask, device: &Stored<Device>, source: &Source) -> bool {
+    let vendor = device.record.vendor;
+    let Some(subject) = &source.certificate else {
+        return false;
+    };
+    if vendor.rules().facts().certificate == CertificateMac::Unknown {
+        return false;
+    }
+    let says = ident::certificate(subject);
+    says.mac.is_some()
+        && says.mac == ask.mac
+        && says.vendor.is_none_or(|maker| maker == vendor.name())
 }
 
 fn serial_matches(ask: &Ask, device: &Stored<Device>) -> bool {

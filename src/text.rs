@@ -247,6 +247,14 @@ text_type! {
 }
 
 text_type! {
+    /// A country (ISO 3166-1, alpha-2): two capital letters.
+    Country, |text| match text.as_bytes() {
+        [a, b] if a.is_ascii_uppercase() && b.is_ascii_uppercase() => Ok(()),
+        _ => Err("must be two capital letters, such as DE".to_owned()),
+    }
+}
+
+text_type! {
     /// A host name (RFC 1123, fully spelled in ASCII) or an IPv4 or IPv6 address.
     Host, |text| {
         if text.parse::<std::net::IpAddr>().is_ok() {

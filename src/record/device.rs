@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
-use super::tenant::{Proof, Tenant};
+use super::tenant::{Networks, Places, Proof, Require, Tenant};
 use super::{Record, Stored};
 use crate::key::Kind;
 use crate::map::{Map, Set};
@@ -263,6 +263,15 @@ pub struct Policy {
     pub rev: u64,
     /// [`super::tenant::Tenant::proofs`].
     pub proofs: Set<Proof>,
+    /// [`super::tenant::Tenant::require`].
+    #[serde(default)]
+    pub require: Require,
+    /// [`super::tenant::Tenant::networks`].
+    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    pub networks: Networks,
+    /// [`super::tenant::Tenant::places`].
+    #[serde(default)]
+    pub places: Places,
     /// [`super::tenant::Tenant::allow_plain_http`].
     pub allow_plain_http: bool,
 }
@@ -278,6 +287,9 @@ impl Policy {
             } else {
                 Set::new()
             },
+            require: tenant.record.require,
+            networks: tenant.record.networks.clone(),
+            places: tenant.record.places.clone(),
             allow_plain_http: tenant.record.allow_plain_http,
         }
     }

@@ -1,5 +1,8 @@
 //! A tenant: a customer, and what it accepts as proof that a caller is its phone.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Record;
@@ -7,7 +10,7 @@ use super::settings::Settings;
 use crate::key::Kind;
 use crate::map::Set;
 use crate::secret::Secret;
-use crate::text::{DisplayName, Id};
+use crate::text::{Country, DisplayName, Id};
 
 /// What can show that a caller is the phone it says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -15,10 +18,89 @@ use crate::text::{DisplayName, Id};
 pub enum Proof {
     /// The serial number equals the record's.
     Serial,
+    /// A client certificate that the platform verified names the MAC where the vendor's do.
+    Certificate,
     /// The device's own first-access key stands in the path.
     Key,
     /// An admin armed the device, and nobody has claimed it since.
     Window,
+    /// The request comes from one of the tenant's networks.
+    Network,
+}
+
+/// How many of a tenant's proofs a phone must bring.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Require {
+    /// Any one of them.
+    #[default]
+    Any,
+    /// All of them.
+    All,
+}
+
+/// Where a tenant's phones may be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Places {
+    /// The countries that requests may come from (ISO 3166, two letters). Empty: any. It only
+    /// narrows a proof and is none itself.
+    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    pub countries: Set<Country>,
+    /// The numbers of the autonomous systems that requests may come from. Empty: any.
+    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    pub asns: Set<u32>,
+}
+
+/// Up to 100 networks, as `192.0.2.0/24` and `2001:db8::/32`, none wider than a /8 or a /16.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<IpNet>", into = "Vec<IpNet>")]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether an address is in one of them. An IPv4 address that is written as an IPv6 one is
+    /// itself (RFC 4291, 2.5.5.2); what is no address is nowhere.
+    #[must_use]
+    pub fn contain(&self, address: &str) -> bool {
+        let Ok(address) = address.parse::<IpAddr>() else {
+            return false;
+        };
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl TryFrom<Vec<IpNet>> for Networks {
+    type Error = &'static str;
+
+    fn try_from(networks: Vec<IpNet>) -> Result<Self, Self::Error> {
+        let wide = |network: &IpNet| {
+            let least = match network {
+                IpNet::V4(_) => 8,
+                IpNet::V6(_) => 16,
+            };
+            network.prefix_len() < least
+        };
+        if networks.len() > 100 {
+            Err("must be at most 100 networks")
+        } else if networks.iter().any(wide) {
+            Err("must not hold a network wider than /8 (IPv4) or /16 (IPv6)")
+        } else {
+            Ok(Self(networks))
+        }
+    }
+}
+
+impl From<Networks> for Vec<IpNet> {
+    fn from(networks: Networks) -> Self {
+        networks.0
+    }
 }
 
 /// A customer.
@@ -28,9 +110,19 @@ pub struct Tenant {
     /// How people call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<DisplayName>,
-    /// Any one of these lets a phone in. Empty: no phone gets in through the RPS.
-    #[serde(default = "every_proof")]
+    /// What lets a phone in: any one of these, or all of them, as `require` says. Empty: no phone
+    /// gets in through the RPS. Default: all but `network`.
+    #[serde(default = "usual_proofs")]
     pub proofs: Set<Proof>,
+    /// Whether any one of `proofs` is enough. Default `any`.
+    #[serde(default)]
+    pub require: Require,
+    /// The networks of the proof `network`.
+    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    pub networks: Networks,
+    /// Where phones may be; from elsewhere no proof lets them in.
+    #[serde(default, skip_serializing_if = "is_anywhere")]
+    pub places: Places,
     /// Whether phones of this tenant may be served over plain http outside of loopback hosts.
     #[serde(default)]
     pub allow_plain_http: bool,
@@ -39,8 +131,12 @@ pub struct Tenant {
     pub settings: Settings,
 }
 
-fn every_proof() -> Set<Proof> {
-    [Proof::Serial, Proof::Key, Proof::Window].into()
+fn usual_proofs() -> Set<Proof> {
+    [Proof::Serial, Proof::Certificate, Proof::Key, Proof::Window].into()
+}
+
+fn is_anywhere(places: &Places) -> bool {
+    *places == Places::default()
 }
 
 impl Record for Tenant {

@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod certificates;
 mod clear;
 mod cron;
 mod edits;

@@ -3,6 +3,7 @@
 
 mod faults;
 mod fresh;
+mod proofs;
 mod rps;
 mod token;
 mod uploads;
