@@ -140,7 +140,37 @@ fn a_wrong_field_of_a_device_is_named_and_nothing_is_changed() {
         (settings("colour", json!("red")), "/settings/colour"),
         (settings("timezone", json!("Mars/A")), "/settings/timezone"),
         (settings("codecs", json!([])), "/settings/codecs"),
-        (settings("language", json!("tlh")), "/settings/language"),
+        (settings("language", json!("Klingon")), "/settings/language"),
+        (json!({"settings": ["UTC"]}), "/settings"),
+        (settings("vlan", json!({"id": 4095})), "/settings/vlan/id"),
+        (
+            settings("dial_plan", json!(["[9-2]"])),
+            "/settings/dial_plan",
+        ),
+        (
+            settings("forward", json!({"always": "a b"})),
+            "/settings/forward/always",
+        ),
+        (
+            settings("wallpaper", json!("file:///etc/passwd")),
+            "/settings/wallpaper",
+        ),
+        (
+            settings("admin_password", json!("pass\nword")),
+            "/settings/admin_password",
+        ),
+        (
+            settings("raw", json!({"yealink": {"no such": "1"}})),
+            "/settings/raw/yealink/no such",
+        ),
+        (
+            settings("raw", json!({"yealink": {"account.1.password": "x"}})),
+            "/settings/raw/yealink/account.1.password",
+        ),
+        (
+            json!({"buttons": [{"key": 1, "type": "url", "value": "1002"}]}),
+            "/buttons/0/value",
+        ),
         (
             settings("resync_minutes", json!(1)),
             "/settings/resync_minutes",
