@@ -30,6 +30,9 @@ impl fmt::Display for MacError {
 }
 
 impl Mac {
+    /// An address that no factory gives out: the bit of local administration is set (IEEE 802).
+    pub const LOCAL: Self = Self([2, 0, 0, 0, 0, 1]);
+
     /// A MAC of six bytes.
     ///
     /// # Errors

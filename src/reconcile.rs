@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::json;
-use crate::map::{Map, Set};
+use crate::map::{self, Map, Set};
 use crate::record::pbx::Mode;
 use crate::step7_register::Answer;
 use crate::text::{Id, Username};
@@ -564,8 +564,7 @@ fn plan(
             report,
         };
     };
-    let mut desired: Vec<&Desired> = desired.iter().collect();
-    desired.sort_unstable();
+    let desired: Vec<&Desired> = map::sorted(desired.iter().collect(), Ord::cmp);
     let wanted: Set<&Username> = desired.iter().map(|desired| &desired.username).collect();
 
     let (mut deletes, mut mends, mut creates, mut adopts, mut checks) =
@@ -623,8 +622,7 @@ fn plan(
 
     let mut actions = Vec::new();
     if mode == Mode::Push {
-        checks.sort_unstable();
-        let checks: Vec<Action> = checks
+        let checks: Vec<Action> = map::sorted(checks, Ord::cmp)
             .into_iter()
             .take(CHECKS)
             .map(|(_, desired)| Action::Check(desired.clone()))

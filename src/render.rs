@@ -4,7 +4,7 @@ use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::keys::{Capability, Keys, Signed};
 use crate::mac::Mac;
-use crate::map::{Map, Set};
+use crate::map::{self, Map, Set};
 use crate::ports::{Mappings, World};
 use crate::record::account::Account;
 use crate::record::device::{Device, File, FileSet, Policy, Sources};
@@ -207,7 +207,7 @@ impl Ingredients {
                 pbx: &pbx.record,
             });
         }
-        lines.sort_by_key(|line| line.number);
+        let lines = map::sorted(lines, |a: &PhoneLine<'_>, b| a.number.cmp(&b.number));
         let settings = self.settings();
         let mut given = settings.given();
         let mut settings = Effective::new(settings, device.vendor);

@@ -106,7 +106,18 @@ async fn rps<W: World>(world: &W, origin: &str, request: &Request) -> Result<Ans
         .as_deref()
         .and_then(|key| world.keys().verify(Capability::FirstAccess, key));
     // A common file under a first-access key is that key's phone's.
-    let nameless_file = matches!(&ask.form, Form::File(name) if ident::file(name).mac.is_none());
+    let named = match &ask.form {
+        Form::File(name) => ident::file(name).mac,
+        _ => None,
+    };
+    if let Form::File(name) = &ask.form
+        && vendor::is_optional(name, named)?
+    {
+        // Phones ask for several of these at each start: told by the name alone, and not counted
+        // against an office of hundreds of them.
+        return Ok(refuse().into());
+    }
+    let nameless_file = matches!(&ask.form, Form::File(_)) && named.is_none();
     if nameless_file && ask.mac.is_none() {
         ask.mac = key.map(|key| key.mac);
     }

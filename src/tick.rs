@@ -18,7 +18,7 @@ use crate::fault::Fault;
 use crate::finish::{self, Listed};
 use crate::json;
 use crate::key::{self, Kind};
-use crate::map::{Map, Set};
+use crate::map::{self, Map, Set};
 use crate::ports::{Level, Mappings, NoAnswer, Object, Objects, Only, Outbound, Page, World};
 use crate::reconcile::{
     self, Action, Counts, Desired, Memory, Observed, Pushed, Report, Situation, Why,
@@ -581,14 +581,12 @@ fn account_in(object: Object, broken: Fault) -> Result<Id, Fault> {
 /// then those that failed and may make everybody wait for their timeouts again.
 fn in_turn(mut ids: Vec<Id>, last: &RunSummary, now: Timestamp) -> Vec<Id> {
     rotate(&mut ids, 1, now);
-    ids.sort_by_key(
-        |id| match last.pbxes.get(id).map(|summary| summary.outcome.as_str()) {
-            None | Some(NOT_REACHED) => 0,
-            Some(OK) => 1,
-            Some(_) => 2,
-        },
-    );
-    ids
+    let rank = |id: &Id| match last.pbxes.get(id).map(|summary| summary.outcome.as_str()) {
+        None | Some(NOT_REACHED) => 0,
+        Some(OK) => 1,
+        Some(_) => 2,
+    };
+    map::sorted(ids, |a, b| rank(a).cmp(&rank(b)))
 }
 
 /// What a PBX said that nothing can be concluded from, or the fault that kept us from asking: the

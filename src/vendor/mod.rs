@@ -371,6 +371,45 @@ pub fn common(name: &str, here: &str) -> Result<Option<Document>, Fault> {
     Ok(None)
 }
 
+/// Whether a file name is one that phones of some vendor ask for, or put there, and need not get (a
+/// licence, a firmware by its part number, a log), and that of no vendor leads anywhere at the RPS.
+/// `mac` is the one in the name.
+///
+/// # Errors
+/// The [`Fault`] of a template.
+pub fn is_optional(name: &str, mac: Option<Mac>) -> Result<bool, Fault> {
+    let mut optional = false;
+    for vendor in VendorId::ALL {
+        let rules = vendor.rules();
+        let Some(model) = rules.models().first() else {
+            continue;
+        };
+        let mac = mac.unwrap_or(Mac::LOCAL);
+        let asker = Asker {
+            mac,
+            model,
+            firmware: None,
+        };
+        let to = Redirect {
+            mac,
+            model,
+            url: "",
+            ours: "",
+            firmware: None,
+        };
+        match rules.asked(name, asker) {
+            Some(Asked::Part(_)) => return Ok(false),
+            Some(Asked::Optional | Asked::Kept | Asked::Dropped) => optional = true,
+            None => {}
+        }
+        // What one vendor's phones need not have may be what another's are sent on by.
+        if rules.redirect(name, to)?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(optional)
+}
+
 /// Everything in a device's lines, keys and own settings that its vendor's files cannot carry.
 #[must_use]
 pub fn objections(phone: &Phone<'_>) -> Vec<Objection> {

@@ -94,61 +94,18 @@ struct RedirectSettings<'a> {
     server: Server<'a>,
 }
 
-/// The accounts.
+/// The accounts, or the keys: parameters in the order in which they are printed.
 #[derive(Template)]
-#[template(path = "yealink/acc.cfg")]
-struct Acc<'a> {
-    accounts: Vec<Account<'a>>,
-    empty: Vec<u8>,
-    /// Whether each account is a handset's.
-    dect: bool,
-}
-
-struct Account<'a> {
-    n: u8,
-    label: &'a str,
-    display_name: &'a str,
-    user_name: &'a str,
-    auth_name: &'a str,
-    password: &'a str,
-    host: &'a str,
-    port: u16,
-    transport: u8,
-    expires: u16,
-    backup: Option<&'a str>,
-    outbound: Option<(&'a str, u16)>,
-    srtp: u8,
-    dtmf: u8,
-    auto_answer: Option<u8>,
-    voicemail: &'a str,
-    codecs: Vec<(&'static str, u8, usize)>,
-}
-
-/// The keys.
-#[derive(Template)]
-#[template(path = "yealink/btn.cfg")]
-struct Btn<'a> {
-    transfer: Option<u8>,
-    keys: Vec<Key<'a>>,
-    modules: Vec<(u8, Vec<Key<'a>>)>,
-}
-
-/// One key; type 0 and empty values for a blank one, so that a removed key goes from the phone.
-struct Key<'a> {
-    n: u16,
-    code: u8,
-    line: u8,
-    value: &'a str,
-    label: &'a str,
-}
+#[template(path = "yealink/parameters.cfg")]
+struct Parameters(Vec<(String, String)>);
 
 /// All in one, for firmware before 81, which knows no includes.
 #[derive(Template)]
 #[template(path = "yealink/merged.cfg")]
 struct Merged<'a> {
     first: First<'a>,
-    acc: Acc<'a>,
-    btn: Btn<'a>,
+    acc: Parameters,
+    btn: Parameters,
 }
 
 impl Vendor for Yealink {
@@ -573,129 +530,175 @@ fn by_week(change: Change) -> String {
     )
 }
 
-fn acc<'a>(phone: &'a Phone<'a>) -> Acc<'a> {
-    let accounts: Vec<Account<'a>> = phone
-        .lines
-        .iter()
-        .map(|line| {
-            let sip = &line.pbx.sip;
-            Account {
-                n: line.number,
-                label: line.label,
-                display_name: line.account.display_name(),
-                user_name: line.account.username.as_str(),
-                auth_name: line.account.auth_username().as_str(),
-                password: line.password.reveal(),
-                host: sip.host.as_str(),
-                port: sip.port(),
-                transport: match sip.transport {
-                    Transport::Udp => 0,
-                    Transport::Tcp => 1,
-                    Transport::Tls => 2,
-                },
-                expires: sip.expires_s(),
-                backup: sip.backup_host.as_ref().map(Host::as_str),
-                outbound: sip
-                    .outbound_proxy()
-                    .map(|(host, port)| (host.as_str(), port)),
-                srtp: match sip.srtp {
-                    Srtp::Off => 0,
-                    Srtp::Optional => 1,
-                    Srtp::Required => 2,
-                },
-                dtmf: match phone.settings.dtmf {
-                    Dtmf::Inband => 0,
-                    Dtmf::Rfc2833 => 1,
-                    Dtmf::Info => 2,
-                },
-                auto_answer: phone
-                    .settings
-                    .auto_answer
-                    .filter(|_| is_desk(phone))
-                    .map(u8::from),
-                voicemail: line.account.voicemail.as_ref().map_or("", |v| v.as_str()),
-                codecs: codecs(&phone.settings.codecs),
+fn acc(phone: &Phone<'_>) -> Parameters {
+    let mut list = Vec::new();
+    for line in &phone.lines {
+        let sip = &line.pbx.sip;
+        let n = line.number.to_string();
+        let mut set = |name: &str, value: &str| {
+            list.push((["account.", &n, ".", name].concat(), value.to_owned()));
+        };
+        let port = sip.port().to_string();
+        let expires = sip.expires_s().to_string();
+        let transport = match sip.transport {
+            Transport::Udp => "0",
+            Transport::Tcp => "1",
+            Transport::Tls => "2",
+        };
+        set("enable", "1");
+        set("label", line.label);
+        set("display_name", line.account.display_name());
+        set("user_name", line.account.username.as_str());
+        set("auth_name", line.account.auth_username().as_str());
+        set("password", line.password.reveal());
+        set("sip_server.1.address", sip.host.as_str());
+        set("sip_server.1.port", &port);
+        set("sip_server.1.transport_type", transport);
+        set("sip_server.1.expires", &expires);
+        let backup = sip.backup_host.as_ref().map_or("", Host::as_str);
+        set("sip_server.2.address", backup);
+        if !backup.is_empty() {
+            set("sip_server.2.port", &port);
+            set("sip_server.2.transport_type", transport);
+            set("sip_server.2.expires", &expires);
+            set("fallback.redundancy_type", "1");
+        }
+        if let Some((host, port)) = sip.outbound_proxy() {
+            set("outbound_proxy_enable", "1");
+            set("outbound_proxy.1.address", host.as_str());
+            set("outbound_proxy.1.port", &port.to_string());
+            set("outbound_proxy.1.transport_type", transport);
+        } else {
+            set("outbound_proxy_enable", "0");
+            set("outbound_proxy.1.address", "");
+        }
+        let srtp = match sip.srtp {
+            Srtp::Off => "0",
+            Srtp::Optional => "1",
+            Srtp::Required => "2",
+        };
+        set("srtp_encryption", srtp);
+        let dtmf = match phone.settings.dtmf {
+            Dtmf::Inband => "0",
+            Dtmf::Rfc2833 => "1",
+            Dtmf::Info => "2",
+        };
+        set("dtmf.type", dtmf);
+        if let Some(on) = phone.settings.auto_answer.filter(|_| is_desk(phone)) {
+            set("auto_answer", if on { "1" } else { "0" });
+        }
+        set("subscribe_mwi", "1");
+        for (codec, rank) in codecs(&phone.settings.codecs) {
+            let name = |end: &str| ["codec.", codec, end].concat();
+            set(&name(".enable"), if rank > 0 { "1" } else { "0" });
+            set(&name(".priority"), &rank.to_string());
+        }
+        let voicemail = line.account.voicemail.as_ref().map_or("", |v| v.as_str());
+        list.push((["voice_mail.number.", &n].concat(), voicemail.to_owned()));
+        if !is_desk(phone) {
+            // A line of a base is a handset's.
+            for (name, value) in [
+                ("name", line.label),
+                ("incoming_lines", &n),
+                ("dial_out_lines", &n),
+                ("dial_out_default_line", &n),
+            ] {
+                list.push((["handset.", &n, ".", name].concat(), value.to_owned()));
             }
-        })
-        .collect();
-    let unused = |n: &u8| !phone.lines.iter().any(|line| line.number == *n);
-    Acc {
-        accounts,
-        empty: (1..=phone.model.lines).filter(unused).collect(),
-        dect: !is_desk(phone),
+        }
     }
+    let used = |n: u8| phone.lines.iter().any(|line| line.number == n);
+    for n in (1..=phone.model.lines).filter(|n| !used(*n)) {
+        let n = n.to_string();
+        for (name, value) in [
+            ("enable", "0"),
+            ("label", ""),
+            ("display_name", ""),
+            ("user_name", ""),
+            ("auth_name", ""),
+            ("password", ""),
+            ("sip_server.1.address", ""),
+            ("sip_server.2.address", ""),
+            ("outbound_proxy.1.address", ""),
+        ] {
+            list.push((["account.", &n, ".", name].concat(), value.to_owned()));
+        }
+        list.push((["voice_mail.number.", &n].concat(), String::new()));
+    }
+    Parameters(list)
 }
 
 /// Every codec, with its rank from 1 where it is on and 0 where it is off.
-fn codecs(wanted: &[Codec]) -> Vec<(&'static str, u8, usize)> {
-    Codec::ALL
-        .into_iter()
-        .map(|codec| {
-            let name = match codec {
-                Codec::G722 => "g722",
-                Codec::Pcma => "pcma",
-                Codec::Pcmu => "pcmu",
-                Codec::G729 => "g729",
-                Codec::Opus => "opus",
-            };
-            let rank = wanted.iter().position(|c| *c == codec).map_or(0, |n| n + 1);
-            (name, u8::from(rank > 0), rank)
-        })
-        .collect()
+fn codecs(wanted: &[Codec]) -> [(&'static str, usize); 5] {
+    Codec::ALL.map(|codec| {
+        let name = match codec {
+            Codec::G722 => "g722",
+            Codec::Pcma => "pcma",
+            Codec::Pcmu => "pcmu",
+            Codec::G729 => "g729",
+            Codec::Opus => "opus",
+        };
+        let rank = wanted.iter().position(|c| *c == codec);
+        (name, rank.map_or(0, |n| n + 1))
+    })
 }
 
-fn btn<'a>(phone: &'a Phone<'a>) -> Btn<'a> {
-    let blank = |n| Key {
-        n,
-        code: 0,
-        line: 0,
-        value: "",
-        label: "",
-    };
-    let keys = (1..=phone.model.keys)
-        .map(|n| match phone.button(None, n) {
-            Some(button) => key(phone, n, button),
+fn btn(phone: &Phone<'_>) -> Parameters {
+    let mut list = Vec::new();
+    if is_desk(phone) {
+        let deal = match phone.settings.transfer {
+            Transfer::NewCall => "0",
+            Transfer::Attended => "1",
+            Transfer::Blind => "2",
+        };
+        list.push(("transfer.dsskey_deal_type".to_owned(), deal.to_owned()));
+    }
+    for n in 1..=phone.model.keys {
+        let place = format!("linekey.{n}.");
+        let own = phone.lines.iter().find(|line| u16::from(line.number) == n);
+        match (phone.button(None, n), own) {
+            (Some(button), _) => key(phone, button, &place, &mut list),
             // A phone that nobody gave keys to shows its lines.
-            None if phone.shows_lines_by_itself() => phone
-                .lines
-                .iter()
-                .find(|line| u16::from(line.number) == n)
-                .map_or_else(
-                    || blank(n),
-                    |line| Key {
-                        n,
-                        code: code(Function::Line),
-                        line: line.number,
-                        value: "",
-                        label: line.label,
-                    },
-                ),
-            None => blank(n),
-        })
-        .collect();
-    let modules = (1..=phone.modules_in_use())
-        .map(|module| {
-            let keys = (1..=phone.model.module_keys)
-                .map(|n| match phone.button(Some(module), n) {
-                    Some(button) => key(phone, n, button),
-                    None => blank(n),
-                })
-                .collect();
-            (module, keys)
-        })
-        .collect();
-    Btn {
-        transfer: is_desk(phone).then_some(match phone.settings.transfer {
-            Transfer::NewCall => 0,
-            Transfer::Attended => 1,
-            Transfer::Blind => 2,
-        }),
-        keys,
-        modules,
+            (None, Some(line)) if phone.shows_lines_by_itself() => {
+                let code = code(Function::Line);
+                place_key(&place, code, line.number, "", line.label, &mut list);
+            }
+            (None, _) => place_key(&place, 0, 0, "", "", &mut list),
+        }
+    }
+    for module in 1..=phone.modules_in_use() {
+        for n in 1..=phone.model.module_keys {
+            let place = format!("expansion_module.{module}.key.{n}.");
+            match phone.button(Some(module), n) {
+                Some(button) => key(phone, button, &place, &mut list),
+                None => place_key(&place, 0, 0, "", "", &mut list),
+            }
+        }
+    }
+    Parameters(list)
+}
+
+/// One key; type 0 and empty values for a blank one, so that a removed key goes from the phone.
+fn place_key(
+    place: &str,
+    code: u8,
+    line: u8,
+    value: &str,
+    label: &str,
+    list: &mut Vec<(String, String)>,
+) {
+    let (code, line) = (code.to_string(), line.to_string());
+    for (name, value) in [
+        ("type", code.as_str()),
+        ("line", &line),
+        ("value", value),
+        ("label", label),
+    ] {
+        list.push(([place, name].concat(), value.to_owned()));
     }
 }
 
-fn key<'a>(phone: &'a Phone<'a>, n: u16, button: &'a Button) -> Key<'a> {
+fn key(phone: &Phone<'_>, button: &Button, place: &str, list: &mut Vec<(String, String)>) {
     let line = button.line.unwrap_or(1);
     let own = button.value.as_ref().map(|value| value.as_str());
     let value = match button.function {
@@ -706,13 +709,9 @@ fn key<'a>(phone: &'a Phone<'a>, n: u16, button: &'a Button) -> Key<'a> {
         }),
         _ => own,
     };
-    Key {
-        n,
-        code: code(button.function),
-        line,
-        value: value.unwrap_or_default(),
-        label: phone.button_label(button),
-    }
+    let label = phone.button_label(button);
+    let code = code(button.function);
+    place_key(place, code, line, value.unwrap_or_default(), label, list);
 }
 
 /// The number of a key's type (administrator guide, "Line Key Types").

@@ -3,6 +3,7 @@
 
 mod faults;
 mod fresh;
+mod optional;
 mod proofs;
 mod rps;
 mod token;
