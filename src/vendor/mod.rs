@@ -421,30 +421,30 @@ pub fn objections(phone: &Phone<'_>) -> Vec<Objection> {
         Some(format!("{why} in the files of {title} phones"))
     };
     for line in &phone.lines {
-        let account = [
-            ("password", Slot::Password, line.password.reveal()),
-            (
-                "display_name",
-                Slot::DisplayName,
-                line.account.display_name(),
-            ),
-        ];
-        for (field, slot, text) in account {
-            if let Some(wrong) = wrong(slot, text) {
-                let pointer = format!("/lines/{}/account", line.index);
-                found.push(Objection {
-                    account_field: Some(field),
-                    ..Objection::new(pointer, format!("its {field} {wrong}"))
-                });
-            }
+        let mut of_account = |field, detail| {
+            let pointer = format!("/lines/{}/account", line.index);
+            found.push(Objection {
+                account_field: Some(field),
+                ..Objection::new(pointer, detail)
+            });
+        };
+        if let Some(wrong) = wrong(Slot::Password, line.password.reveal()) {
+            of_account("password", format!("its password {wrong}"));
         }
-        if let Some(wrong) = wrong(Slot::LineLabel, line.label) {
-            let own = phone.device.lines.get(line.index);
-            let pointer = match own.and_then(|line| line.label.as_ref()) {
-                Some(_) => format!("/lines/{}/label", line.index),
-                None => format!("/lines/{}/account", line.index),
-            };
-            found.push(Objection::new(pointer, wrong));
+        let own = phone.device.lines.get(line.index);
+        let labelled = own.is_some_and(|line| line.label.is_some());
+        let label = wrong(Slot::LineLabel, line.label);
+        if let Some(wrong) = wrong(Slot::DisplayName, line.account.display_name()) {
+            of_account("display_name", format!("its display_name {wrong}"));
+        } else if let Some(wrong) = label.as_ref().filter(|_| !labelled) {
+            let detail = format!("as the line's label, its display_name {wrong}");
+            of_account("display_name", detail);
+        }
+        if let Some(wrong) = label.filter(|_| labelled) {
+            found.push(Objection::new(
+                format!("/lines/{}/label", line.index),
+                wrong,
+            ));
         }
     }
     for (n, button) in phone.device.buttons.iter().enumerate() {
