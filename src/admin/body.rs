@@ -110,7 +110,8 @@ pub fn parse<T: DeserializeOwned>(members: Map<String, Value>) -> Result<T, Prob
 
 /// The JSON pointer (RFC 6901) of the value or name that ends, or has just begun, where `read` ends.
 /// `read` is the beginning of valid JSON in one line. `member`: where an object ends, its last
-/// member is meant, since serde has read to the end before it says what it thinks of that.
+/// member is meant, since serde has read to the end before it says what it thinks of that; and where
+/// it stops at the end of a list, the last element.
 fn pointer_at(read: &[u8], member: bool) -> String {
     // Each open object or array, with the name or number of the member that is being read.
     let mut open: Vec<(bool, String, usize)> = Vec::new();
@@ -140,7 +141,8 @@ fn pointer_at(read: &[u8], member: bool) -> String {
             b'}' | b']' => {
                 let last = path(&open);
                 open.pop();
-                at = if member && byte == b'}' {
+                let stops = start + 1 == read.len();
+                at = if member && (byte == b'}' || stops) {
                     last
                 } else {
                     path(&open)

@@ -439,7 +439,10 @@ impl Managed for Device {
     ) -> Result<Vec<FieldError>, Fault> {
         let mut errors = check_tenant(world, &self.tenant).await?;
         let Some(model) = vendor::model(self.vendor, &self.model) else {
-            let detail = format!("is no {} model of the catalogue", self.vendor);
+            let detail = match self.vendor.rules().out_of_reach(&self.model) {
+                Some(reason) => reason.to_owned(),
+                None => format!("is no {} model of the catalogue", self.vendor),
+            };
             errors.push(FieldError::new("/model", detail));
             return Ok(errors);
         };

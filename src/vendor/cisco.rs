@@ -77,6 +77,14 @@ impl Vendor for Cisco {
         &models::MODELS
     }
 
+    fn out_of_reach(&self, model: &str) -> Option<&'static str> {
+        let known = |name: &&str| name.eq_ignore_ascii_case(model);
+        models::ENTERPRISE
+            .iter()
+            .any(known)
+            .then_some(models::ENTERPRISE_REASON)
+    }
+
     fn templates(&self) -> u32 {
         1
     }

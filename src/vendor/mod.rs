@@ -270,6 +270,11 @@ pub trait Vendor: Sync {
     /// The catalogue of its models.
     fn models(&self) -> &'static [Model];
 
+    /// Why a model of its that is not in the catalogue cannot be served at all, where that is known.
+    fn out_of_reach(&self, _model: &str) -> Option<&'static str> {
+        None
+    }
+
     /// The version of its templates. It must rise when one of its golden files changes: a test sees
     /// to it. Files that an older version made are made again when their phone asks.
     fn templates(&self) -> u32;
@@ -546,6 +551,13 @@ pub fn warnings(phone: &Phone<'_>) -> Vec<Objection> {
     let lacks = rules.lacks(phone.model);
     let (title, model) = (phone.device.vendor.title(), phone.model.name);
     let left_out = phone.left_out.iter().map(|left| left.objection.clone());
+    // On a shared level the keys of several vendors are what one would expect.
+    let vendor = phone.device.vendor;
+    let foreign = phone.device.settings.raw.iter().map(|(vendor, _)| *vendor);
+    let foreign = foreign.filter(|other| *other != vendor).map(|other| {
+        let detail = format!("the phone is of {title}: keys of another vendor do nothing there");
+        Objection::new(format!("/settings/raw/{other}"), detail)
+    });
     phone
         .given
         .iter()
@@ -555,6 +567,7 @@ pub fn warnings(phone: &Phone<'_>) -> Vec<Objection> {
             Objection::new(format!("/settings/{}", setting.name()), detail)
         })
         .chain(left_out)
+        .chain(foreign)
         .chain(rules.remarks(phone))
         .collect()
 }

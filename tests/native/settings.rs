@@ -182,3 +182,30 @@ fn a_setting_that_the_model_lacks_is_said_so() {
     let warnings = saved["warnings"].to_string();
     assert!(warnings.contains("/settings/language"), "{warnings}");
 }
+
+#[test]
+fn raw_keys_of_another_vendor_on_a_device_are_kept_with_a_warning() {
+    let office = Office::new();
+    let raw = json!({ "fanvil": { "x": "1" }, "yealink": { "phone_setting.a": "1" } });
+    let patched = patch(
+        &office.fake,
+        &format!("devices/{MAC}"),
+        &json!({ "settings": { "raw": raw } }),
+    );
+    let warnings = patched["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(warnings[0]["pointer"], "/settings/raw/fanvil");
+    let detail = warnings[0]["detail"].as_str().unwrap();
+    assert!(detail.contains("Yealink"), "{detail}");
+    assert_eq!(device(&office)["settings"]["raw"], raw);
+
+    // On a level that devices of all vendors share there is nothing to warn of.
+    patch(
+        &office.fake,
+        "tenants/acme",
+        &json!({ "settings": { "raw": raw } }),
+    );
+    let null = json!({ "settings": { "raw": null } });
+    let patched = patch(&office.fake, &format!("devices/{MAC}"), &null);
+    assert_eq!(patched["warnings"], Value::Null);
+}

@@ -145,7 +145,7 @@ fn a_wrong_field_of_a_device_is_named_and_nothing_is_changed() {
         (settings("vlan", json!({"id": 4095})), "/settings/vlan/id"),
         (
             settings("dial_plan", json!(["[9-2]"])),
-            "/settings/dial_plan",
+            "/settings/dial_plan/0",
         ),
         (
             settings("forward", json!({"always": "a b"})),

@@ -83,3 +83,16 @@ pub static MODELS: [Model; 47] = [
     former("SPA942", 4, 4),
     former("SPA962", 6, 6),
 ];
+
+/// Models that have only firmware for Cisco's own call manager. It asks the TFTP server of DHCP option 150
+/// for `SEP{MAC}.cnf.xml` or `ATA{MAC}.cnf.xml`, over TFTP alone, and has no parameter for a URL, so
+/// that neither a redirect nor a token can reach it; most of them speak SCCP and no SIP besides.
+pub static ENTERPRISE: [&str; 24] = [
+    "7905G", "7906G", "7911G", "7912G", "7920", "7921G", "7931G", "7937", "7940", "7940G", "7941G",
+    "7942G", "7945G", "7960G", "7961G", "7962G", "7965G", "7970G", "7971G", "7975G", "8941",
+    "8945", "ATA190", "CIPC",
+];
+
+/// What an admin is told of them.
+pub const ENTERPRISE_REASON: &str =
+    "has firmware for Cisco's call manager alone: it fetches by TFTP and cannot be sent to a URL";

@@ -33,6 +33,47 @@ pub fn of(vendor: &str) -> impl Iterator<Item = &'static Value> {
     MODELS.iter().filter(move |model| model["vendor"] == vendor)
 }
 
+#[test]
+fn every_model_of_two_peers_lists_is_there_or_out_of_reach_by_name() {
+    let office = office();
+    let mut out_of_reach = 0;
+    for (peer, list, entries) in [
+        (
+            "wazo",
+            include_str!("../../../fixtures/models/wazo.csv"),
+            368,
+        ),
+        (
+            "tancredi",
+            include_str!("../../../fixtures/models/tancredi.csv"),
+            97,
+        ),
+    ] {
+        let rows: Vec<&str> = list.lines().skip(1).collect();
+        assert_eq!(rows.len(), entries, "{peer}");
+        for row in rows {
+            let [vendor, listed, ours] = row.split(',').collect::<Vec<_>>()[..] else {
+                panic!("{peer}: {row}");
+            };
+            for name in ours.split(' ').filter(|name| !name.is_empty()) {
+                assert_eq!(model(vendor, name)["model"], name, "{peer}: {row}");
+            }
+            if ours.is_empty() {
+                out_of_reach += 1;
+                let device = json!({ "tenant": "acme", "vendor": vendor, "model": listed });
+                let refused = call(&office, Method::PUT, "devices/001122334455", &device);
+                assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY, "{row}");
+                let problem: Value = serde_json::from_slice(refused.body()).unwrap();
+                assert_eq!(problem["errors"][0]["pointer"], "/model", "{row}");
+                let detail = problem["errors"][0]["detail"].as_str().unwrap();
+                assert!(detail.contains("TFTP"), "{row}: {detail}");
+            }
+        }
+    }
+    // Cisco's call manager phones: docs/PHONES.md says why.
+    assert_eq!(out_of_reach, 24);
+}
+
 fn models(kit: &Kit) -> impl Iterator<Item = &'static Value> {
     of(kit.vendor)
 }

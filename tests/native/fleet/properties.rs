@@ -23,7 +23,8 @@ struct Texts {
     password: String,
     auth_username: String,
     voicemail: String,
-    line_label: String,
+    /// A line without one shows the account's name.
+    line_label: Option<String>,
     key_label: String,
     key_value: String,
     admin_password: String,
@@ -37,7 +38,7 @@ impl Texts {
             password: word(),
             auth_username: word(),
             voicemail: word(),
-            line_label: word(),
+            line_label: Some(word()),
             key_label: word(),
             key_value: word(),
             admin_password: word(),
@@ -55,7 +56,10 @@ impl Texts {
         let lines = [
             ("display_name", &self.display_name),
             ("password", &self.password),
-            ("line_label", &self.line_label),
+            (
+                "line_label",
+                self.line_label.as_ref().unwrap_or(&self.display_name),
+            ),
         ];
         lines
             .into_iter()
@@ -120,7 +124,7 @@ fn texts() -> impl Strategy<Value = Texts> {
         wild(|text| Secret::try_from(text.to_owned()).is_ok()),
         wild(|text| Username::try_from(text).is_ok()),
         wild(|text| Dial::try_from(text).is_ok()),
-        wild(|text| Label::try_from(text).is_ok()),
+        prop::option::of(wild(|text| Label::try_from(text).is_ok())),
         wild(|text| Label::try_from(text).is_ok()),
         wild(|text| Dial::try_from(text).is_ok()),
         wild(|text| Secret::try_from(text.to_owned()).is_ok()),
@@ -146,6 +150,14 @@ fn texts() -> impl Strategy<Value = Texts> {
                 admin_password,
             },
         )
+}
+
+fn orders() -> impl Strategy<Value = Account> {
+    prop_oneof![
+        Just(Account::Before),
+        Just(Account::Put),
+        Just(Account::Patched)
+    ]
 }
 
 fn account(texts: &Texts) -> Value {
@@ -211,14 +223,28 @@ fn buttons(texts: &Texts, model: &Value) -> Vec<Value> {
 }
 
 fn device(kit: &Kit, texts: &Texts, model: &Value) -> Value {
+    let mut line = json!({ "line": 1, "account": "one" });
+    if let Some(label) = &texts.line_label {
+        line["label"] = json!(label);
+    }
     json!({
         "tenant": "acme",
         "vendor": kit.vendor,
         "model": model["model"],
-        "lines": [{ "line": 1, "account": "one", "label": texts.line_label }],
+        "lines": [line],
         "buttons": buttons(texts, model),
         "settings": { "admin_password": texts.admin_password },
     })
+}
+
+/// When the texts of the account come to the phone.
+#[derive(Debug, Clone, Copy)]
+enum Account {
+    /// They are there when the device is written.
+    Before,
+    /// The account is changed, which the device has already.
+    Put,
+    Patched,
 }
 
 /// The parameters of a phone with these texts, or why it is refused.
@@ -226,17 +252,33 @@ fn settings(
     kit: &Kit,
     texts: &Texts,
     model: &Value,
+    order: Account,
 ) -> Result<BTreeMap<String, Settings>, Box<Response<Vec<u8>>>> {
     let fake = Fake::new();
     put(&fake, "tenants/acme", &json!({}));
     put(&fake, "pbxes/main", &pbx());
-    put(&fake, "accounts/one", &account(texts));
+    let first = match order {
+        Account::Before => account(texts),
+        Account::Put | Account::Patched => account(&Texts::tame()),
+    };
+    put(&fake, "accounts/one", &first);
     let path = format!("devices/{}", kit.mac);
     let saved = call(&fake, Method::PUT, &path, &device(kit, texts, model));
     if saved.status() != StatusCode::CREATED {
         return Err(Box::new(saved));
     }
     let created: Value = serde_json::from_slice(saved.body()).unwrap();
+    let change = match order {
+        Account::Before => None,
+        Account::Put => Some(Method::PUT),
+        Account::Patched => Some(Method::PATCH),
+    };
+    if let Some(method) = change {
+        let changed = call(&fake, method, "accounts/one", &account(texts));
+        if changed.status() != StatusCode::OK {
+            return Err(Box::new(changed));
+        }
+    }
     let read = |(path, text): (String, String)| {
         let read =
             (kit.read)(&path, &text).unwrap_or_else(|error| panic!("{path}: {error}\n{text}"));
@@ -252,7 +294,7 @@ fn settings(
 fn every_text_comes_out_as_it_went_in_or_is_refused_with_the_vendors_name() {
     for kit in KITS {
         let model = model(kit.vendor, kit.model);
-        let tame = settings(kit, &Texts::tame(), &model).unwrap();
+        let tame = settings(kit, &Texts::tame(), &model, Account::Before).unwrap();
         let config = ProptestConfig {
             cases: 150,
             failure_persistence: None,
@@ -261,12 +303,17 @@ fn every_text_comes_out_as_it_went_in_or_is_refused_with_the_vendors_name() {
         let mut accepted = 0;
         let counted = std::cell::Cell::new(0_u32);
         TestRunner::new(config)
-            .run(&texts(), |texts| {
+            .run(&(texts(), orders()), |(texts, order)| {
                 let too_much = texts.are_too_much_for(kit, &model);
-                match settings(kit, &texts, &model) {
+                match settings(kit, &texts, &model, order) {
                     Err(refused) => {
                         let body = String::from_utf8_lossy(refused.body()).into_owned();
-                        prop_assert!(too_much, "{}: refused for nothing: {}", kit.vendor, body);
+                        prop_assert!(
+                            too_much,
+                            "{}: {order:?}: refused for nothing: {}",
+                            kit.vendor,
+                            body
+                        );
                         prop_assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
                         let problem: Value = serde_json::from_str(&body).unwrap();
                         let details = problem["errors"].to_string();
@@ -279,7 +326,12 @@ fn every_text_comes_out_as_it_went_in_or_is_refused_with_the_vendors_name() {
                     }
                     Ok(files) => {
                         counted.set(counted.get() + 1);
-                        prop_assert!(!too_much, "{}: not refused: {:?}", kit.vendor, texts);
+                        prop_assert!(
+                            !too_much,
+                            "{}: {order:?}: not refused: {:?}",
+                            kit.vendor,
+                            texts
+                        );
                         for (path, settings) in &files {
                             let same = settings.keys().eq(tame[path].keys());
                             prop_assert!(same, "{}: {}: {:?}", kit.vendor, path, settings);
@@ -294,7 +346,7 @@ fn every_text_comes_out_as_it_went_in_or_is_refused_with_the_vendors_name() {
                             pbx: Box::new(|_| &pbx),
                             setting: Box::new(|_| Value::Null),
                         };
-                        let what = format!("{} {texts:?}", kit.vendor);
+                        let what = format!("{} {order:?} {texts:?}", kit.vendor);
                         compare(&what, kit, &model, &(kit.see)(&all, &model), &told);
                         let carried = model["lacks"]
                             .as_array()
