@@ -12,7 +12,6 @@ use crate::json;
 use crate::key::{self, Kind};
 use crate::keys::hex;
 use crate::mac::Mac;
-use crate::map::Map;
 use crate::ports::{Mappings, Objects, Only, World};
 use crate::record::account::Account;
 use crate::record::device::{Device, FileSet};
@@ -27,6 +26,7 @@ use crate::step5_config_request::stale;
 use crate::store::{self, Loaded};
 use crate::text::{Id, Username};
 use crate::upload;
+use std::collections::BTreeMap;
 
 /// The metadata of a mark that says when its save began, in seconds since 1970.
 pub const BEGUN: &str = "begun";
@@ -39,7 +39,7 @@ pub const BEGUN: &str = "begun";
 pub async fn begin<W: World>(world: &W, kind: Kind, id: &str) -> Result<Mark, Fault> {
     let nonce: [u8; 8] = world.random()?;
     let mark = Mark(key::unfinished(kind, id, &hex(&nonce)));
-    let begun = Map::from([(BEGUN.to_owned(), world.now().0.to_string())]);
+    let begun = BTreeMap::from([(BEGUN.to_owned(), world.now().0.to_string())]);
     world
         .r2()
         .put(&mark.0, Vec::new(), begun, Only::Always)
@@ -135,7 +135,7 @@ pub async fn enlist<R: Record, W: World>(world: &W, id: &str, record: &R) -> Res
         let key = key::owned(tenant, R::KIND, id);
         world
             .r2()
-            .put(&key, Vec::new(), Map::new(), Only::Absent)
+            .put(&key, Vec::new(), BTreeMap::new(), Only::Absent)
             .await?;
     }
     Ok(())
@@ -159,7 +159,7 @@ async fn relist_at_tenant<R: Record, W: World>(
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RulePack {
     /// Each rule with the revision of its record.
-    pub rules: Map<Id, (u64, Rule)>,
+    pub rules: BTreeMap<Id, (u64, Rule)>,
 }
 
 impl RulePack {
@@ -221,13 +221,13 @@ async fn rule<W: World>(world: &W, id: &str) -> Result<(), Fault> {
                 let only = Only::Version(&object.etag);
                 world
                     .r2()
-                    .put(&key, bytes.clone(), Map::new(), only)
+                    .put(&key, bytes.clone(), BTreeMap::new(), only)
                     .await?
             }
             None => {
                 world
                     .r2()
-                    .put(&key, bytes.clone(), Map::new(), Only::Absent)
+                    .put(&key, bytes.clone(), BTreeMap::new(), Only::Absent)
                     .await?
             }
         };
@@ -293,12 +293,12 @@ async fn names<W: World>(world: &W, id: &str, stored: &Stored<Account>) -> Resul
         let body = id.as_bytes().to_vec();
         world
             .r2()
-            .put(&gone, body, Map::new(), Only::Always)
+            .put(&gone, body, BTreeMap::new(), Only::Always)
             .await?;
         // Given up by compare-and-set, as it was taken: whoever takes it in between keeps it.
         let only = Only::Version(&held.etag);
         let free = key::FREE_NAME.to_vec();
-        world.r2().put(&name, free, Map::new(), only).await?;
+        world.r2().put(&name, free, BTreeMap::new(), only).await?;
     }
     if !stored.state.former_names.is_empty() {
         store::update::<Account, W>(world, id, |stored| {

@@ -218,7 +218,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::map::Map;
+    use std::collections::BTreeMap;
 
     #[derive(Debug, PartialEq, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -239,7 +239,7 @@ mod tests {
     #[derive(Debug, PartialEq, Deserialize)]
     struct Outer {
         list: Vec<Inner>,
-        map: Map<String, Inner>,
+        map: BTreeMap<String, Inner>,
         pair: (u8, String),
         choices: Vec<Choice>,
     }

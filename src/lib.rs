@@ -33,7 +33,6 @@ pub mod json;
 pub mod key;
 pub mod keys;
 pub mod mac;
-pub mod map;
 pub mod ports;
 pub mod record;
 pub mod request;

@@ -4,8 +4,8 @@
 
 use crate::fault::Fault;
 use crate::keys::Keys;
-use crate::map::Map;
 use crate::time::Timestamp;
+use std::collections::BTreeMap;
 
 /// One page of a listing, in lexicographic order of the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct ObjectEntry {
     /// The whole key.
     pub key: String,
     /// The custom metadata that was put with the object.
-    pub metadata: Map<String, String>,
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// An object as R2 gives it.
@@ -82,7 +82,7 @@ pub trait Objects {
         &self,
         key: &str,
         body: Vec<u8>,
-        metadata: Map<String, String>,
+        metadata: BTreeMap<String, String>,
         only: Only<'_>,
     ) -> Result<Option<String>, Fault>;
     /// Removes an object; removing what is not there succeeds.

@@ -8,11 +8,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::json;
-use crate::map::{self, Map, Set};
 use crate::record::pbx::Mode;
 use crate::step7_register::Answer;
 use crate::text::{Id, Username};
 use crate::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most actions for one PBX in one run. Each takes at most ten calls of some ten to hundred
 /// milliseconds one after the other, so that a run ends before the next one is due; what is left
@@ -73,7 +73,7 @@ pub enum Observed {
     /// Nothing that anything could be concluded from; the reason holds no secret.
     Unknown(String),
     /// The whole list of endpoints, by name.
-    Endpoints(Map<String, Reach>),
+    Endpoints(BTreeMap<String, Reach>),
 }
 
 impl Observed {
@@ -117,14 +117,14 @@ impl Observed {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     /// What was pushed, by the name of the objects.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub pushed: Map<Username, Pushed>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pushed: BTreeMap<Username, Pushed>,
     /// Who is registered.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub registrations: Map<Username, Registration>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub registrations: BTreeMap<Username, Registration>,
     /// What did not work, and when it is tried again.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub troubles: Map<Username, Trouble>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub troubles: BTreeMap<Username, Trouble>,
     /// Something unlikely that was seen, and is not believed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Doubt>,
@@ -407,7 +407,7 @@ pub struct Situation<'a> {
     /// What was seen there.
     pub observed: Observed,
     /// The names that may be deleted there.
-    pub tombstones: &'a Set<Username>,
+    pub tombstones: &'a BTreeSet<Username>,
     /// The time.
     pub now: Timestamp,
 }
@@ -459,8 +459,8 @@ pub fn look(situation: Situation<'_>, mut memory: Memory) -> (Memory, Plan) {
 }
 
 /// Whether what was seen looks rather like a failure of the PBX than like the truth.
-fn unlikely(endpoints: &Map<String, Reach>, memory: &Memory) -> Option<&'static str> {
-    let known: Set<&Username> = memory
+fn unlikely(endpoints: &BTreeMap<String, Reach>, memory: &Memory) -> Option<&'static str> {
+    let known: BTreeSet<&Username> = memory
         .pushed
         .keys()
         .chain(memory.registrations.keys())
@@ -486,14 +486,15 @@ fn unlikely(endpoints: &Map<String, Reach>, memory: &Memory) -> Option<&'static 
 /// Brings the registrations up to date; a time changes only together with the state.
 fn states(
     desired: Option<&[Desired]>,
-    endpoints: &Map<String, Reach>,
+    endpoints: &BTreeMap<String, Reach>,
     mut memory: Memory,
     now: Timestamp,
 ) -> Memory {
-    let mut owners: Map<&Username, Vec<&Id>> = Map::new();
+    let mut owners: BTreeMap<&Username, Vec<&Id>> = BTreeMap::new();
     for wanted in desired.unwrap_or_default() {
         owners
-            .get_or_default(&wanted.username)
+            .entry(&wanted.username)
+            .or_default()
             .push(&wanted.account);
     }
     // An account that vanished keeps its times as long as its endpoint is there.
@@ -523,7 +524,7 @@ fn states(
             memory.registrations.insert(name.clone(), fresh);
         }
     }
-    for (name, registration) in memory.registrations.iter_mut() {
+    for (name, registration) in &mut memory.registrations {
         let online = match endpoints.get(name.as_str()) {
             Some(Reach::Online) => true,
             Some(Reach::Offline) | None => false,
@@ -542,8 +543,8 @@ fn plan(
     mode: Mode,
     shape: &str,
     desired: Option<&[Desired]>,
-    endpoints: &Map<String, Reach>,
-    tombstones: &Set<Username>,
+    endpoints: &BTreeMap<String, Reach>,
+    tombstones: &BTreeSet<Username>,
     memory: &Memory,
     now: Timestamp,
 ) -> Plan {
@@ -564,8 +565,9 @@ fn plan(
             report,
         };
     };
-    let desired: Vec<&Desired> = map::sorted(desired.iter().collect(), Ord::cmp);
-    let wanted: Set<&Username> = desired.iter().map(|desired| &desired.username).collect();
+    let mut desired: Vec<&Desired> = desired.iter().collect();
+    desired.sort();
+    let wanted: BTreeSet<&Username> = desired.iter().map(|desired| &desired.username).collect();
 
     let (mut deletes, mut mends, mut creates, mut adopts, mut checks) =
         (vec![], vec![], vec![], vec![], vec![]);
@@ -622,7 +624,8 @@ fn plan(
 
     let mut actions = Vec::new();
     if mode == Mode::Push {
-        let checks: Vec<Action> = map::sorted(checks, Ord::cmp)
+        checks.sort();
+        let checks: Vec<Action> = checks
             .into_iter()
             .take(CHECKS)
             .map(|(_, desired)| Action::Check(desired.clone()))
@@ -870,7 +873,7 @@ mod tests {
             desired("b", "a-b", 1),
             desired("c", "a-c", 1),
         ];
-        let tombstones = Set::new();
+        let tombstones = BTreeSet::new();
         let situation = |now, observed| Situation {
             mode: Mode::Push,
             shape: "s",
@@ -930,7 +933,7 @@ mod tests {
                 .collect();
             seen(&endpoints)
         };
-        let tombstones = Set::from([name("gone")]);
+        let tombstones = BTreeSet::from([name("gone")]);
         let run = |at: u64, online, memory| {
             let situation = Situation {
                 mode: Mode::Push,
@@ -1185,12 +1188,12 @@ mod tests {
     }
 
     /// A PBX as a plan's actions see it: name to the account that marked it, or nobody.
-    type Model = Map<Username, Option<(Id, u64)>>;
+    type Model = BTreeMap<Username, Option<(Id, u64)>>;
 
     /// Does an action as [`crate::tick`] does, at a model.
     fn apply(
         action: &Action,
-        truth: &Map<Username, (Id, u64)>,
+        truth: &BTreeMap<Username, (Id, u64)>,
         at: &mut Model,
         memory: &mut Memory,
         now: Timestamp,
@@ -1248,7 +1251,7 @@ mod tests {
             late in 0_u64..2,
         ) {
             let account = |n: u8| id(&format!("acct{n}"));
-            let truth: Map<Username, (Id, u64)> = truth.into_iter().map(|(name, (n, rev))| (name, (account(n), rev))).collect();
+            let truth: BTreeMap<Username, (Id, u64)> = truth.into_iter().map(|(name, (n, rev))| (name, (account(n), rev))).collect();
             let start: Model = there.into_iter().map(|(name, mark)| (name, mark.map(|(n, rev)| (account(n), rev)))).collect();
             // A memory may be wrong in anything but for revisions that never were.
             let mut memory = Memory::default();
@@ -1259,7 +1262,7 @@ mod tests {
                 memory.pushed.insert(username, Pushed { account, rev, shape: "s".to_owned(), verified_at: NOW });
             }
             let mut at = start.clone();
-            let mut tombstones: Set<Username> = gone.iter().cloned().collect();
+            let mut tombstones: BTreeSet<Username> = gone.iter().cloned().collect();
             let mut rest = false;
             for run in 0..40_u64 {
                 let now = NOW.plus(run * 60);

@@ -4,7 +4,6 @@ use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::keys::{Capability, Keys, Signed};
 use crate::mac::Mac;
-use crate::map::{self, Map, Set};
 use crate::ports::{Mappings, World};
 use crate::record::account::Account;
 use crate::record::device::{Device, File, FileSet, Policy, Sources};
@@ -20,6 +19,7 @@ use crate::step6_config_files::PhoneLine;
 use crate::store;
 use crate::text::Id;
 use crate::vendor;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The records that a phone's files are made of.
 #[derive(Debug, Clone)]
@@ -30,8 +30,8 @@ pub struct Ingredients {
     pub device: Stored<Device>,
     tenant: Option<Stored<Tenant>>,
     profile: Option<Stored<Profile>>,
-    accounts: Map<Id, Stored<Account>>,
-    pbxes: Map<Id, Stored<Pbx>>,
+    accounts: BTreeMap<Id, Stored<Account>>,
+    pbxes: BTreeMap<Id, Stored<Pbx>>,
 }
 
 /// Where records are read from.
@@ -62,7 +62,7 @@ impl Ingredients {
             .await?
             .pop()
             .map(|(_, p)| p);
-        let accounts: Map<Id, Stored<Account>> = fetch(
+        let accounts: BTreeMap<Id, Stored<Account>> = fetch(
             world,
             from,
             device.record.lines.iter().map(|line| &line.account),
@@ -96,9 +96,9 @@ impl Ingredients {
     }
 
     /// The revisions of the shared records, by key; 0 for one that is not there.
-    fn revisions(&self) -> Map<String, u64> {
+    fn revisions(&self) -> BTreeMap<String, u64> {
         let record = &self.device.record;
-        let mut revisions = Map::new();
+        let mut revisions = BTreeMap::new();
         let mut note = |kind, id: &Id, rev: Option<u64>| {
             revisions.insert(key::record(kind, id.as_str()), rev.unwrap_or(0));
         };
@@ -207,7 +207,7 @@ impl Ingredients {
                 pbx: &pbx.record,
             });
         }
-        let lines = map::sorted(lines, |a: &PhoneLine<'_>, b| a.number.cmp(&b.number));
+        lines.sort_by_key(|line: &PhoneLine<'_>| line.number);
         let settings = self.settings();
         let mut given = settings.given();
         let mut settings = Effective::new(settings, device.vendor);
@@ -301,7 +301,7 @@ impl Ingredients {
             phone.version = version;
             made = write(keys, &phone)?;
         }
-        let mut parts = Map::new();
+        let mut parts = BTreeMap::new();
         for (part, bytes, etag) in made {
             let before = former.and_then(|files| files.parts.get(&part));
             let file = match before {
@@ -354,7 +354,7 @@ pub fn expected_sources(device: &Stored<Device>, origin: &str) -> Sources {
         origin: origin.to_owned(),
         device: device.edition,
         token: device.state.access.token,
-        records: Map::new(),
+        records: BTreeMap::new(),
     }
 }
 
@@ -385,7 +385,7 @@ async fn fetch<'a, R: Record, W: World>(
     from: From,
     ids: impl IntoIterator<Item = &'a Id>,
 ) -> Result<Vec<(Id, Stored<R>)>, Fault> {
-    let ids: Set<&Id> = ids.into_iter().collect();
+    let ids: BTreeSet<&Id> = ids.into_iter().collect();
     let mut found = Vec::new();
     match from {
         From::R2 => {

@@ -39,7 +39,7 @@ pub fn has_it(headers: &HeaderMap, etag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::map::Map;
+    use std::collections::BTreeMap;
 
     fn sources(templates: u32, device: u64, tenant: u64) -> Sources {
         Sources {
@@ -47,7 +47,7 @@ mod tests {
             origin: "https://a".to_owned(),
             device,
             token: 1,
-            records: Map::from([("tenant/acme".to_owned(), tenant)]),
+            records: BTreeMap::from([("tenant/acme".to_owned(), tenant)]),
         }
     }
 

@@ -6,9 +6,9 @@
 
 use crate::fault::Fault;
 use crate::key::{self, Kind};
-use crate::map::Map;
 use crate::ports::{Mappings, Objects, Only, World};
 use crate::record::{Record, Stored};
+use std::collections::BTreeMap;
 
 /// How often a compare-and-set is tried before it is given up as contended.
 const TRIES: u32 = 12;
@@ -62,8 +62,8 @@ pub async fn replace<R: Record, W: World>(
 }
 
 /// What a listing in R2 shows without reading the record.
-fn listing<R: Record>(stored: &Stored<R>) -> Map<String, String> {
-    let mut metadata = Map::new();
+fn listing<R: Record>(stored: &Stored<R>) -> BTreeMap<String, String> {
+    let mut metadata = BTreeMap::new();
     if let Some(tenant) = stored.record.tenant() {
         metadata.insert("tenant".to_owned(), tenant.to_string());
     }

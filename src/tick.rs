@@ -18,7 +18,6 @@ use crate::fault::Fault;
 use crate::finish::{self, Listed};
 use crate::json;
 use crate::key::{self, Kind};
-use crate::map::{self, Map, Set};
 use crate::ports::{Level, Mappings, NoAnswer, Object, Objects, Only, Outbound, Page, World};
 use crate::reconcile::{
     self, Action, Counts, Desired, Memory, Observed, Pushed, Report, Situation, Why,
@@ -31,6 +30,7 @@ use crate::step7_register::{self as register, Answer, Class, Found, PjsipObjects
 use crate::store::{self, Loaded};
 use crate::text::{Id, Username};
 use crate::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a run may keep others away, in seconds. A run that was killed holds up no more than
 /// the next two.
@@ -102,7 +102,7 @@ pub struct RunSummary {
     /// Those that are left.
     pub unfinished: u32,
     /// What there is to say of each PBX.
-    pub pbxes: Map<Id, PbxSummary>,
+    pub pbxes: BTreeMap<Id, PbxSummary>,
 }
 
 /// What a run did at one PBX.
@@ -197,7 +197,11 @@ async fn take_lease<W: World>(world: &W) -> Result<Option<String>, Fault> {
         }
     };
     let bytes = Lease::bytes(world.now().plus(LEASE_S))?;
-    match world.r2().put(key::LEASE, bytes, Map::new(), only).await {
+    match world
+        .r2()
+        .put(key::LEASE, bytes, BTreeMap::new(), only)
+        .await
+    {
         // Somebody else wrote it within this second.
         Err(Fault::Throttled) => Ok(None),
         other => other,
@@ -212,7 +216,12 @@ async fn release<W: World>(world: &W, lease: &str) {
     for _ in 0..2 {
         let put = world
             .r2()
-            .put(key::LEASE, bytes.clone(), Map::new(), Only::Version(lease))
+            .put(
+                key::LEASE,
+                bytes.clone(),
+                BTreeMap::new(),
+                Only::Version(lease),
+            )
             .await;
         match put {
             // R2 takes one write a second of one object, and a run may be shorter.
@@ -268,7 +277,7 @@ impl<W: World> Run<'_, W> {
         let bytes = serde_json::to_vec(&summary).map_err(|_| Fault::Broken("run summary"))?;
         self.world
             .r2()
-            .put(key::RECONCILE, bytes, Map::new(), Only::Always)
+            .put(key::RECONCILE, bytes, BTreeMap::new(), Only::Always)
             .await?;
         Ok(())
     }
@@ -284,7 +293,7 @@ impl<W: World> Run<'_, W> {
                 return (0, 0);
             }
         };
-        let old = |metadata: &Map<String, String>| {
+        let old = |metadata: &BTreeMap<String, String>| {
             let begun = metadata.get(finish::BEGUN).and_then(|at| at.parse().ok());
             begun.is_none_or(|at| self.began.since(Timestamp(at)) >= CUT_OFF_AFTER_S)
         };
@@ -329,7 +338,7 @@ impl<W: World> Run<'_, W> {
     }
 
     /// Looks after every PBX: what there is to say of the list of accounts and of each of them.
-    async fn pbxes(&self) -> Result<(String, Map<Id, PbxSummary>), Fault> {
+    async fn pbxes(&self) -> Result<(String, BTreeMap<Id, PbxSummary>), Fault> {
         self.spend(1);
         let page = self
             .world
@@ -385,8 +394,8 @@ impl<W: World> Run<'_, W> {
     }
 
     /// The accounts that each PBX should have.
-    async fn desired(&self) -> Result<Map<Id, Vec<Desired>>, Fault> {
-        let mut desired: Map<Id, Vec<Desired>> = Map::new();
+    async fn desired(&self) -> Result<BTreeMap<Id, Vec<Desired>>, Fault> {
+        let mut desired: BTreeMap<Id, Vec<Desired>> = BTreeMap::new();
         let prefix = key::records(Kind::Account);
         let mut cursor: Option<String> = None;
         for _ in 0..ACCOUNT_PAGES {
@@ -409,7 +418,7 @@ impl<W: World> Run<'_, W> {
                     let Listed {
                         pbx, username, rev, ..
                     } = listed;
-                    desired.get_or_default(pbx).push(Desired {
+                    desired.entry(pbx).or_default().push(Desired {
                         username,
                         account,
                         rev,
@@ -475,7 +484,7 @@ impl<W: World> Run<'_, W> {
             ),
         };
         let (observed, tombstones) = match ari.endpoints().await {
-            Observed::Unknown(why) => (Observed::Unknown(why), Set::new()),
+            Observed::Unknown(why) => (Observed::Unknown(why), BTreeSet::new()),
             observed @ Observed::Endpoints(_) => (observed, self.tombstones(id).await?),
         };
         let shape = register::shape(&stored.record);
@@ -524,7 +533,7 @@ impl<W: World> Run<'_, W> {
     }
 
     /// The names that may be deleted at a PBX: the first thousand, the others are next.
-    async fn tombstones(&self, pbx: &Id) -> Result<Set<Username>, Fault> {
+    async fn tombstones(&self, pbx: &Id) -> Result<BTreeSet<Username>, Fault> {
         self.spend(1);
         let page = self
             .world
@@ -546,7 +555,7 @@ impl<W: World> Run<'_, W> {
             self.spend(1);
             self.world
                 .r2()
-                .put(&key::pbx_state(pbx), bytes, Map::new(), only)
+                .put(&key::pbx_state(pbx), bytes, BTreeMap::new(), only)
                 .await
         };
         let fault = match put.await {
@@ -586,7 +595,8 @@ fn in_turn(mut ids: Vec<Id>, last: &RunSummary, now: Timestamp) -> Vec<Id> {
         Some(OK) => 1,
         Some(_) => 2,
     };
-    map::sorted(ids, |a, b| rank(a).cmp(&rank(b)))
+    ids.sort_by_key(rank);
+    ids
 }
 
 /// What a PBX said that nothing can be concluded from, or the fault that kept us from asking: the
@@ -641,7 +651,7 @@ impl<'a, W: World> Ari<'a, W> {
         };
         let mut headers = HeaderMap::new();
         if let Some(more) = sealed("headers")? {
-            let more: Map<String, String> = json::read(&more).map_err(|_| HEADERS)?;
+            let more: BTreeMap<String, String> = json::read(&more).map_err(|_| HEADERS)?;
             for (name, value) in more {
                 let name = HeaderName::try_from(name).map_err(|_| HEADERS)?;
                 let mut value = HeaderValue::try_from(value).map_err(|_| HEADERS)?;

@@ -5,10 +5,10 @@
 use crate::fault::Fault;
 use crate::key;
 use crate::mac::Mac;
-use crate::map::Map;
 use crate::ports::{Objects, Only, World};
 use crate::request::respond;
 use http::{Response, StatusCode};
+use std::collections::BTreeMap;
 
 /// The longest upload that is kept: a Poly's directory of 3,000 entries is about 600 KB, one of 200,
 /// which is what people have, 40 KB.
@@ -36,7 +36,7 @@ pub async fn keep<W: World>(
     let sealed = world.keys().seal(world, &place, body)?;
     world
         .r2()
-        .put(&place, sealed.into_bytes(), Map::new(), Only::Always)
+        .put(&place, sealed.into_bytes(), BTreeMap::new(), Only::Always)
         .await?;
     Ok(taken())
 }

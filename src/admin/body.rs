@@ -141,7 +141,7 @@ fn pointer_at(read: &[u8], member: bool) -> String {
             b'}' | b']' => {
                 let last = path(&open);
                 open.pop();
-                let stops = start + 1 == read.len();
+                let stops = start + 1 == read.len() && !read.ends_with(b"[]");
                 at = if member && (byte == b'}' || stops) {
                     last
                 } else {
@@ -270,6 +270,18 @@ mod tests {
             pointer_of(with("settings", json!({"timezone": "Mars/Base"}))),
             "/settings/timezone"
         );
+        for (codecs, pointer) in [
+            (json!(["mp3"]), "/settings/codecs/0"),
+            (json!(["pcma", "mp3"]), "/settings/codecs/1"),
+            (json!(["pcma", "mp3", "pcmu"]), "/settings/codecs/1"),
+            (json!([]), "/settings/codecs"),
+            (json!("pcma"), "/settings/codecs"),
+        ] {
+            let settings = json!({"codecs": codecs, "timezone": "UTC"});
+            assert_eq!(pointer_of(with("settings", settings)), pointer);
+            let settings = json!({ "codecs": codecs });
+            assert_eq!(pointer_of(with("settings", settings)), pointer);
+        }
         assert_eq!(
             pointer_of(with("lines", json!([{"line": 1}]))),
             "/lines/0/account"

@@ -12,7 +12,6 @@ use crate::finish;
 use crate::key::Kind;
 use crate::keys::{Capability, Signed};
 use crate::mac::Mac;
-use crate::map;
 use crate::ports::{Level, World};
 use crate::record::Stored;
 use crate::record::device::{Access, Device, Former, Window};
@@ -23,6 +22,7 @@ use crate::step3_boot_request;
 use crate::store::{self, Loaded};
 use crate::time::{Span, Timestamp};
 use crate::vendor::{self, Asked, Asker};
+use std::collections::BTreeMap;
 
 /// How long a rotated token goes on serving: a phone that was off over a week's holiday still finds
 /// its way.
@@ -223,7 +223,7 @@ struct Files<'a> {
     version: u64,
     made_at: Timestamp,
     /// The revisions of the shared records in them, by key.
-    made_of: &'a map::Map<String, u64>,
+    made_of: &'a BTreeMap<String, u64>,
     /// What the phone asks for first.
     boot: String,
     items: Vec<ShownFile<'a>>,

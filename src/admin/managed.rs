@@ -5,7 +5,6 @@ use super::save::Context;
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
-use crate::map::Map;
 use crate::ports::{Objects, Only, World};
 use crate::record::account::{Account, MOST_DEVICES};
 use crate::record::device::{Access, Device, DeviceState, Window};
@@ -21,6 +20,7 @@ use crate::store;
 use crate::text::{Id, WebUrl};
 use crate::time::Timestamp;
 use crate::vendor::{self, Objection};
+use std::collections::BTreeMap;
 
 /// A record that the admin API saves and deletes.
 #[expect(async_fn_in_trait, reason = "an isolate has one thread")]
@@ -396,7 +396,7 @@ async fn take_name<W: World>(world: &W, id: &str, record: &Account) -> Result<()
     for attempt in 0..8 {
         let put = world
             .r2()
-            .put(&key, id.as_bytes().to_vec(), Map::new(), Only::Absent)
+            .put(&key, id.as_bytes().to_vec(), BTreeMap::new(), Only::Absent)
             .await?;
         if put.is_some() {
             return Ok(());
@@ -418,7 +418,7 @@ async fn take_name<W: World>(world: &W, id: &str, record: &Account) -> Result<()
         let only = Only::Version(&held.etag);
         if world
             .r2()
-            .put(&key, id.as_bytes().to_vec(), Map::new(), only)
+            .put(&key, id.as_bytes().to_vec(), BTreeMap::new(), only)
             .await?
             .is_some()
         {

@@ -8,12 +8,12 @@ use super::managed::Managed;
 use super::problem::{Failure, Kind as ProblemKind, Problem};
 use crate::fault::Fault;
 use crate::finish::{self, Mark};
-use crate::map;
 use crate::ports::{Level, World};
 use crate::record::Stored;
 use crate::request::Request;
 use crate::secret::Secret;
 use crate::store::{self, Loaded, secret_place};
+use std::collections::BTreeMap;
 
 /// What an admin call knows of where it came in.
 #[derive(Debug, Clone)]
@@ -187,9 +187,9 @@ fn seal_secrets<R: Managed, W: World>(
     record: &R,
     given: Vec<(&'static str, Option<Secret>)>,
     current: Option<&Stored<R>>,
-) -> Result<(map::Map<String, String>, bool), Fault> {
+) -> Result<(BTreeMap<String, String>, bool), Fault> {
     let keys = world.keys();
-    let mut sealed = map::Map::new();
+    let mut sealed = BTreeMap::new();
     let mut rewritten = false;
     for (name, secret) in given {
         let place = secret_place(R::KIND, id, name);

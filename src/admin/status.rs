@@ -8,7 +8,6 @@ use super::save::not_found;
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
-use crate::map::Map;
 use crate::ports::{Objects, World};
 use crate::reconcile::Memory;
 use crate::record::Stored;
@@ -21,6 +20,7 @@ use crate::store::{self, Loaded};
 use crate::text::Id;
 use crate::tick;
 use crate::time::Timestamp;
+use std::collections::BTreeMap;
 
 /// How far a phone is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,8 +122,8 @@ pub fn stage(stored: &Stored<Device>, lines: &[LineState]) -> (Stage, Option<Tim
 /// What was read for one answer: many devices share their PBXes, and some their accounts.
 #[derive(Default)]
 struct Known {
-    memories: Map<Id, Memory>,
-    accounts: Map<Id, Option<Stored<Account>>>,
+    memories: BTreeMap<Id, Memory>,
+    accounts: BTreeMap<Id, Option<Stored<Account>>>,
 }
 
 impl Known {
@@ -239,7 +239,7 @@ fn shown(line: &LineState) -> ShownLine<'_> {
 #[derive(Serialize)]
 struct Overview<'a> {
     /// How many of the devices that were looked at are how far.
-    devices: Map<&'static str, u32>,
+    devices: BTreeMap<&'static str, u32>,
     /// Whether that was all of them.
     complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -277,7 +277,7 @@ pub async fn all<W: World>(world: &W, request: &Request) -> Result<Response<Vec<
             DEVICES_PER_CALL,
         )
         .await?;
-    let mut devices: Map<&'static str, u32> = Stage::ALL
+    let mut devices: BTreeMap<&'static str, u32> = Stage::ALL
         .into_iter()
         .map(|stage| (stage.word(), 0))
         .collect();
@@ -293,7 +293,7 @@ pub async fn all<W: World>(world: &W, request: &Request) -> Result<Response<Vec<
         };
         let states = known.lines(world, &device.stored).await?;
         let (reached, _) = stage(&device.stored, &states);
-        *devices.get_or_default(reached.word()) += 1;
+        *devices.entry(reached.word()).or_default() += 1;
     }
     let overview = Overview {
         devices,

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::Record;
 use crate::key::Kind;
 use crate::mac::Mac;
-use crate::map::Set;
 use crate::secret::Secret;
 use crate::text::{Dial, DisplayName, Id, Username};
+use std::collections::BTreeSet;
 
 /// A SIP user at a PBX.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,10 +43,10 @@ pub struct AccountState {
     /// missing one would leave a phone with the old password, so a device is added here before
     /// it is saved and taken out after. It also is how many phones may register at once.
     #[serde(default)]
-    pub devices: Set<Mac>,
+    pub devices: BTreeSet<Mac>,
     /// The names at a PBX that it had before, until their tombstones are written.
-    #[serde(default, skip_serializing_if = "Set::is_empty")]
-    pub former_names: Set<(Id, Username)>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub former_names: BTreeSet<(Id, Username)>,
 }
 
 /// The most devices that one account sits on: a change of it renders that many phones' files.

@@ -6,13 +6,13 @@ use super::settings::Settings;
 use super::tenant::{Networks, Places, Proof, Require, Tenant};
 use super::{Record, Stored};
 use crate::key::Kind;
-use crate::map::{Map, Set};
 use crate::secret::Secret;
 use crate::step2_redirect::UrlTemplate;
 use crate::step3_boot_request::Part;
 use crate::text::{ButtonValue, Id, Label, Place, Serial};
 use crate::time::{Span, Timestamp};
 use crate::vendor::VendorId;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whose phone it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,8 +246,8 @@ pub struct DeviceState {
     #[serde(default)]
     pub policy: Policy,
     /// Accounts that it had lines with before, until it is taken off their lists.
-    #[serde(default, skip_serializing_if = "Set::is_empty")]
-    pub former_accounts: Set<Id>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub former_accounts: BTreeSet<Id>,
     /// How far the phone is.
     #[serde(default)]
     pub seen: Seen,
@@ -262,7 +262,7 @@ pub struct Policy {
     /// The tenant's [`super::Stored::rev`] that it was read from.
     pub rev: u64,
     /// [`super::tenant::Tenant::proofs`].
-    pub proofs: Set<Proof>,
+    pub proofs: BTreeSet<Proof>,
     /// [`super::tenant::Tenant::require`].
     #[serde(default)]
     pub require: Require,
@@ -285,7 +285,7 @@ impl Policy {
             proofs: if tenant.alive() {
                 tenant.record.proofs.clone()
             } else {
-                Set::new()
+                BTreeSet::new()
             },
             require: tenant.record.require,
             networks: tenant.record.networks.clone(),
@@ -372,7 +372,7 @@ pub struct FileSet {
     /// What they were made of.
     pub sources: Sources,
     /// The files.
-    pub parts: Map<Part, File>,
+    pub parts: BTreeMap<Part, File>,
 }
 
 /// What a set of files was made of: KV keys of records and their revisions, and the rest.
@@ -387,7 +387,7 @@ pub struct Sources {
     /// [`Access::token`] in their URLs.
     pub token: u32,
     /// The shared records, by key.
-    pub records: Map<String, u64>,
+    pub records: BTreeMap<String, u64>,
 }
 
 /// One generated file.

@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Fault;
 use crate::json;
 use crate::key::Kind;
-use crate::map::Map;
 use crate::secret::Secret;
 use crate::text::Id;
 use crate::time::Timestamp;
+use std::collections::BTreeMap;
 
 /// A kind of record: how it is called, and what of it is secret.
 pub trait Record: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug {
@@ -68,8 +68,8 @@ pub struct Stored<R: Record> {
     /// What the admin wrote, without secrets.
     pub record: R,
     /// The secrets, each sealed for this record and name.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub sealed: Map<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sealed: BTreeMap<String, String>,
     /// What Dialtone keeps beside.
     #[serde(default)]
     pub state: R::State,

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::Record;
 use super::settings::ExpiresSeconds;
 use crate::key::Kind;
-use crate::map::Map;
 use crate::secret::Secret;
 use crate::text::{Host, Id, PbxWord, Username, WebUrl};
+use std::collections::BTreeMap;
 
 /// Whether Dialtone changes the PBX.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,14 +171,14 @@ pub struct Pbx {
 
 /// Up to eight headers, each a valid HTTP name with a visible value.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "Map<String, Secret>")]
-pub struct Headers(Map<String, Secret>);
+#[serde(try_from = "BTreeMap<String, Secret>")]
+pub struct Headers(BTreeMap<String, Secret>);
 
 impl Headers {
     /// The headers as one text, to be sealed: a JSON object.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let plain: Map<&str, &str> = self
+        let plain: BTreeMap<&str, &str> = self
             .0
             .iter()
             .map(|(name, value)| (name.as_str(), value.reveal()))
@@ -188,10 +188,10 @@ impl Headers {
     }
 }
 
-impl TryFrom<Map<String, Secret>> for Headers {
+impl TryFrom<BTreeMap<String, Secret>> for Headers {
     type Error = &'static str;
 
-    fn try_from(headers: Map<String, Secret>) -> Result<Self, Self::Error> {
+    fn try_from(headers: BTreeMap<String, Secret>) -> Result<Self, Self::Error> {
         if headers.len() > 8 {
             return Err("must be at most 8 headers");
         }

@@ -8,10 +8,10 @@ use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
-use crate::map::Map;
 use crate::secret::Secret;
 use crate::text::{Dial, DialPattern, Host, Language, RawKey, RawValue, WebUrl, ZoneName};
 use crate::vendor::VendorId;
+use std::collections::BTreeMap;
 
 macro_rules! settings {
     ($($(#[$doc:meta])* $field:ident: $variant:ident($type:ty),)*) => {
@@ -32,8 +32,8 @@ macro_rules! settings {
             pub user_password: Option<Secret>,
             /// Parameters in a vendor's own words, by vendor and name, for what stands nowhere else
             /// here. The phones of other vendors do not get them.
-            #[serde(default, skip_serializing_if = "Map::is_empty")]
-            pub raw: Map<VendorId, RawKeys>,
+            #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+            pub raw: BTreeMap<VendorId, RawKeys>,
         }
 
         /// A setting by its name, for what a vendor's phones lack.
@@ -69,7 +69,7 @@ macro_rules! settings {
                 let below = below.clone();
                 let mut raw = below.raw;
                 for (vendor, keys) in self.raw {
-                    raw.get_or_default(vendor).0.extend(keys.0);
+                    raw.entry(vendor).or_default().0.extend(keys.0);
                 }
                 Self {
                     $($field: self.$field.or(below.$field),)*
@@ -175,8 +175,11 @@ impl Settings {
 
 /// Up to 200 parameters in a vendor's own words.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Map<RawKey, RawValue>", into = "Map<RawKey, RawValue>")]
-pub struct RawKeys(Map<RawKey, RawValue>);
+#[serde(
+    try_from = "BTreeMap<RawKey, RawValue>",
+    into = "BTreeMap<RawKey, RawValue>"
+)]
+pub struct RawKeys(BTreeMap<RawKey, RawValue>);
 
 impl RawKeys {
     /// The parameters, in order of their names.
@@ -185,10 +188,10 @@ impl RawKeys {
     }
 }
 
-impl TryFrom<Map<RawKey, RawValue>> for RawKeys {
+impl TryFrom<BTreeMap<RawKey, RawValue>> for RawKeys {
     type Error = &'static str;
 
-    fn try_from(keys: Map<RawKey, RawValue>) -> Result<Self, Self::Error> {
+    fn try_from(keys: BTreeMap<RawKey, RawValue>) -> Result<Self, Self::Error> {
         if keys.len() <= 200 {
             Ok(Self(keys))
         } else {
@@ -197,7 +200,7 @@ impl TryFrom<Map<RawKey, RawValue>> for RawKeys {
     }
 }
 
-impl From<RawKeys> for Map<RawKey, RawValue> {
+impl From<RawKeys> for BTreeMap<RawKey, RawValue> {
     fn from(keys: RawKeys) -> Self {
         keys.0
     }

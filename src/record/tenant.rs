@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::Record;
 use super::settings::Settings;
 use crate::key::Kind;
-use crate::map::Set;
 use crate::secret::Secret;
 use crate::text::{Country, DisplayName, Id};
+use std::collections::BTreeSet;
 
 /// What can show that a caller is the phone it says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,11 +45,11 @@ pub enum Require {
 pub struct Places {
     /// The countries that requests may come from (ISO 3166, two letters). Empty: any. It only
     /// narrows a proof and is none itself.
-    #[serde(default, skip_serializing_if = "Set::is_empty")]
-    pub countries: Set<Country>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub countries: BTreeSet<Country>,
     /// The numbers of the autonomous systems that requests may come from. Empty: any.
-    #[serde(default, skip_serializing_if = "Set::is_empty")]
-    pub asns: Set<u32>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub asns: BTreeSet<u32>,
 }
 
 /// Up to 100 networks, as `192.0.2.0/24` and `2001:db8::/32`, none wider than a /8 or a /16.
@@ -113,7 +113,7 @@ pub struct Tenant {
     /// What lets a phone in: any one of these, or all of them, as `require` says. Empty: no phone
     /// gets in through the RPS. Default: all but `network`.
     #[serde(default = "usual_proofs")]
-    pub proofs: Set<Proof>,
+    pub proofs: BTreeSet<Proof>,
     /// Whether any one of `proofs` is enough. Default `any`.
     #[serde(default)]
     pub require: Require,
@@ -131,7 +131,7 @@ pub struct Tenant {
     pub settings: Settings,
 }
 
-fn usual_proofs() -> Set<Proof> {
+fn usual_proofs() -> BTreeSet<Proof> {
     [Proof::Serial, Proof::Certificate, Proof::Key, Proof::Window].into()
 }
 

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use worker::{Bucket, Conditional, Include};
 
 use crate::fault::Fault;
-use crate::map::Map;
 use crate::ports::{Object, ObjectEntry, Objects, Only, Page};
+use std::collections::BTreeMap;
 
 /// The binding `FILES`.
 pub struct Files(pub Bucket);
@@ -39,7 +39,7 @@ impl Objects for Files {
         &self,
         key: &str,
         body: Vec<u8>,
-        metadata: Map<String, String>,
+        metadata: BTreeMap<String, String>,
         only: Only<'_>,
     ) -> Result<Option<String>, Fault> {
         let mut put = self

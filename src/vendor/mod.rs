@@ -553,7 +553,7 @@ pub fn warnings(phone: &Phone<'_>) -> Vec<Objection> {
     let left_out = phone.left_out.iter().map(|left| left.objection.clone());
     // On a shared level the keys of several vendors are what one would expect.
     let vendor = phone.device.vendor;
-    let foreign = phone.device.settings.raw.iter().map(|(vendor, _)| *vendor);
+    let foreign = phone.device.settings.raw.keys().copied();
     let foreign = foreign.filter(|other| *other != vendor).map(|other| {
         let detail = format!("the phone is of {title}: keys of another vendor do nothing there");
         Objection::new(format!("/settings/raw/{other}"), detail)

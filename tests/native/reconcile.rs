@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 use dialtone::fault::Fault;
 use dialtone::key::{self, Kind};
 use dialtone::keys::Keys;
-use dialtone::map::Map;
 use dialtone::ports::{Level, Limit, NoAnswer, Objects, Only, Outbound, World};
 use dialtone::reconcile::{BELIEVE_AFTER_S, Counts, MAX_ACTIONS, Memory, Names};
 use dialtone::step7_register::ha1;
@@ -345,7 +344,7 @@ fn a_pbx_that_fails_in_the_middle_of_a_push_gets_the_rest_later() {
             assert_eq!(scene.asterisk.names(), ["1001", "200"]);
             let hash = scene.asterisk.field("endpoint", "1001", "@dialtone_hash");
             assert_eq!(hash.unwrap().len(), 32);
-            assert_eq!(scene.memory().troubles, Map::new());
+            assert_eq!(scene.memory().troubles, BTreeMap::new());
         },
     );
 }
@@ -659,7 +658,7 @@ fn a_tombstone_is_nothing_against_a_live_account() {
         scene
             .fake
             .r2
-            .put("gone/main/1001", tombstone, Map::new(), Only::Always),
+            .put("gone/main/1001", tombstone, BTreeMap::new(), Only::Always),
     )
     .unwrap();
     // Not even if KV has forgotten the account.
@@ -835,7 +834,7 @@ fn saves_that_always_fail_hold_up_neither_each_other_nor_the_pbxes() {
             scene
                 .fake
                 .r2
-                .put(&mark, Vec::new(), Map::new(), Only::Always),
+                .put(&mark, Vec::new(), BTreeMap::new(), Only::Always),
         )
         .unwrap();
     }
@@ -844,7 +843,7 @@ fn saves_that_always_fail_hold_up_neither_each_other_nor_the_pbxes() {
         scene
             .fake
             .r2
-            .put(&mark, Vec::new(), Map::new(), Only::Always),
+            .put(&mark, Vec::new(), BTreeMap::new(), Only::Always),
     )
     .unwrap();
     let mut finished = 0;
@@ -874,7 +873,7 @@ fn only_one_run_at_a_time() {
         scene
             .fake
             .r2
-            .put(key::LEASE, lease, Map::new(), Only::Always),
+            .put(key::LEASE, lease, BTreeMap::new(), Only::Always),
     )
     .unwrap();
     let before = scene.last();
@@ -896,7 +895,11 @@ fn only_one_run_at_a_time() {
     let until = scene.fake.now().plus(160);
     scene.fake.r2.before_next_put(key::LEASE, move || {
         let lease = json!({ "until": until }).to_string().into_bytes();
-        block_on(fake.r2.put(key::LEASE, lease, Map::new(), Only::Always)).unwrap();
+        block_on(
+            fake.r2
+                .put(key::LEASE, lease, BTreeMap::new(), Only::Always),
+        )
+        .unwrap();
     });
     scene.minute();
     scene.minute();
@@ -925,7 +928,7 @@ fn a_run_without_r2_or_with_a_broken_record_ends_quietly() {
     block_on(scene.fake.r2.put(
         "pbx-state/main",
         b"no memory".to_vec(),
-        Map::new(),
+        BTreeMap::new(),
         Only::Always,
     ))
     .unwrap();
@@ -935,7 +938,7 @@ fn a_run_without_r2_or_with_a_broken_record_ends_quietly() {
         scene
             .fake
             .r2
-            .put("pbx/main", b"{}".to_vec(), Map::new(), Only::Always),
+            .put("pbx/main", b"{}".to_vec(), BTreeMap::new(), Only::Always),
     )
     .unwrap();
     assert_eq!(scene.main().outcome, "stored record");

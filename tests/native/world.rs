@@ -13,7 +13,6 @@ use std::task::{Context, Poll, Waker};
 
 use dialtone::fault::Fault;
 use dialtone::keys::Keys;
-use dialtone::map::Map;
 use dialtone::ports::{
     Level, Limit, MappingEntry, Mappings, NoAnswer, Object, ObjectEntry, Objects, Only, Outbound,
     Page, World,
@@ -329,7 +328,7 @@ impl Mappings for Kv {
 
 struct Kept {
     body: Vec<u8>,
-    metadata: Map<String, String>,
+    metadata: BTreeMap<String, String>,
     at_ms: u64,
 }
 
@@ -445,7 +444,7 @@ impl Objects for Bucket {
         &self,
         key: &str,
         body: Vec<u8>,
-        metadata: Map<String, String>,
+        metadata: BTreeMap<String, String>,
         only: Only<'_>,
     ) -> Result<Option<String>, Fault> {
         self.interleaved.play(key);

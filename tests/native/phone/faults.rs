@@ -266,7 +266,7 @@ fn a_record_that_is_damaged_in_r2_is_our_fault_and_is_not_overwritten() {
     crate::world::block_on(fake.r2.put(
         &key,
         damaged.clone(),
-        dialtone::map::Map::new(),
+        std::collections::BTreeMap::new(),
         Only::Always,
     ))
     .unwrap();
