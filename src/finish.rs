@@ -5,6 +5,8 @@
 //! twice, late, or after another. The admin API runs it after each save; what a cut-off save left
 //! behind, the scheduled handler finds under `unfinished/` and runs it then.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
@@ -26,7 +28,6 @@ use crate::step5_config_request::stale;
 use crate::store::{self, Loaded};
 use crate::text::{Id, Username};
 use crate::upload;
-use std::collections::BTreeMap;
 
 /// The metadata of a mark that says when its save began, in seconds since 1970.
 pub const BEGUN: &str = "begun";

@@ -2,10 +2,11 @@
 //! late (KV), an object store that compares and sets (R2), calls out (ARI), time, chance, limits
 //! and a log. The shell implements them on Cloudflare, the tests implement them in memory.
 
+use std::collections::BTreeMap;
+
 use crate::fault::Fault;
 use crate::keys::Keys;
 use crate::time::Timestamp;
-use std::collections::BTreeMap;
 
 /// One page of a listing, in lexicographic order of the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]

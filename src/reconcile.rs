@@ -5,6 +5,8 @@
 //! doubled does no harm. What cannot be seen for sure leads to no action, and no absence from any
 //! list ever leads to a delete: only a tombstone does.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::json;
@@ -12,7 +14,6 @@ use crate::record::pbx::Mode;
 use crate::step7_register::Answer;
 use crate::text::{Id, Username};
 use crate::time::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// The most actions for one PBX in one run. Each takes at most ten calls of some ten to hundred
 /// milliseconds one after the other, so that a run ends before the next one is due; what is left

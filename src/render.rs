@@ -1,5 +1,7 @@
 //! From records to files: gathers what a phone's files are made of, makes them, seals them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::keys::{Capability, Keys, Signed};
@@ -19,7 +21,6 @@ use crate::step6_config_files::PhoneLine;
 use crate::store;
 use crate::text::Id;
 use crate::vendor;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// The records that a phone's files are made of.
 #[derive(Debug, Clone)]

@@ -445,15 +445,7 @@ async fn provision<W: World>(
     if !live || !admitted(&stored, signed.generation, from, world.now()) {
         return refused();
     }
-    let files = stored
-        .state
-        .files
-        .as_ref()
-        .ok_or(Fault::Broken("no files"))?;
-    let file = files
-        .parts
-        .get(&part)
-        .ok_or(Fault::Broken("no such part"))?;
+    let (file, version) = (stored.state.file(part)?, stored.state.files()?.version);
     let content_type = stored.record.vendor.rules().content_type(part);
     let etag = HeaderValue::from_str(&file.etag).map_err(|_| Fault::Broken("etag"))?;
     let mut response = if has_it(&request.headers, &file.etag) {
@@ -475,7 +467,7 @@ async fn provision<W: World>(
         )
     };
     response.headers_mut().insert(ETAG, etag);
-    let (token, version) = (signed.generation, files.version);
+    let token = signed.generation;
     let mut seen = stored.state.clone();
     // To look at a file's head is not to fetch it.
     let fetched = from == From::R2 && request.method == Method::GET;

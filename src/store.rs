@@ -4,11 +4,12 @@
 //! the new. What follows from it (copies, files of other devices) is done by [`crate::finish`],
 //! which anybody may run again.
 
+use std::collections::BTreeMap;
+
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::ports::{Mappings, Objects, Only, World};
 use crate::record::{Record, Stored};
-use std::collections::BTreeMap;
 
 /// How often a compare-and-set is tried before it is given up as contended.
 const TRIES: u32 = 12;

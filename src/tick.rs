@@ -5,6 +5,7 @@
 //! decides; here it is done, each step only on what R2 says at that moment. No secret in any log.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,7 +31,6 @@ use crate::step7_register::{self as register, Answer, Class, Found, PjsipObjects
 use crate::store::{self, Loaded};
 use crate::text::{Id, Username};
 use crate::time::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a run may keep others away, in seconds. A run that was killed holds up no more than
 /// the next two.

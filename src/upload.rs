@@ -2,13 +2,14 @@
 //! logs. It may hold passwords, so what is kept is sealed; it never stands in the place of a
 //! generated file, since only names that are none of those are taken.
 
+use std::collections::BTreeMap;
+
 use crate::fault::Fault;
 use crate::key;
 use crate::mac::Mac;
 use crate::ports::{Objects, Only, World};
 use crate::request::respond;
 use http::{Response, StatusCode};
-use std::collections::BTreeMap;
 
 /// The longest upload that is kept: a Poly's directory of 3,000 entries is about 600 KB, one of 200,
 /// which is what people have, 40 KB.

@@ -1,5 +1,7 @@
 //! What can be done to a device beside changing its record: let it in, lock it out, look at its files.
 
+use std::collections::BTreeMap;
+
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -22,7 +24,6 @@ use crate::step3_boot_request;
 use crate::store::{self, Loaded};
 use crate::time::{Span, Timestamp};
 use crate::vendor::{self, Asked, Asker};
-use std::collections::BTreeMap;
 
 /// How long a rotated token goes on serving: a phone that was off over a week's holiday still finds
 /// its way.
@@ -192,11 +193,7 @@ pub async fn files<W: World>(world: &W, mac: Mac) -> Result<Response<Vec<u8>>, F
     let rules = stored.record.vendor.rules();
     let model = vendor::model(stored.record.vendor, &stored.record.model)
         .ok_or(Fault::Broken("model not in catalogue"))?;
-    let files = stored
-        .state
-        .files
-        .as_ref()
-        .ok_or(Fault::Broken("no files"))?;
+    let files = stored.state.files()?;
     let answer = Files {
         version: files.version,
         made_at: files.made_at,
@@ -290,15 +287,7 @@ pub async fn preview<W: World>(
     let rules = device.vendor.rules();
     let text = if secrets {
         world.log(Level::Info, "preview.secrets", &[("mac", &mac.to_string())]);
-        let files = stored
-            .state
-            .files
-            .as_ref()
-            .ok_or(Fault::Broken("no files"))?;
-        let file = files
-            .parts
-            .get(&part)
-            .ok_or(Fault::Broken("no such part"))?;
+        let file = stored.state.file(part)?;
         render::open(world.keys(), mac, part, file)?
     } else {
         // Rendered with masks in the place of the secrets, so that nothing has to be found and

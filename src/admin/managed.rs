@@ -1,5 +1,7 @@
 //! What is particular to saving each kind of record: what it refers to, what it must not break.
 
+use std::collections::BTreeMap;
+
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
 use crate::fault::Fault;
@@ -20,7 +22,6 @@ use crate::store;
 use crate::text::{Id, WebUrl};
 use crate::time::Timestamp;
 use crate::vendor::{self, Objection};
-use std::collections::BTreeMap;
 
 /// A record that the admin API saves and deletes.
 #[expect(async_fn_in_trait, reason = "an isolate has one thread")]

@@ -1,5 +1,7 @@
 //! Saving and deleting records: one compare-and-set each, checked before, followed up after.
 
+use std::collections::BTreeMap;
+
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use serde_json::{Map, Value};
 
@@ -13,7 +15,6 @@ use crate::record::Stored;
 use crate::request::Request;
 use crate::secret::Secret;
 use crate::store::{self, Loaded, secret_place};
-use std::collections::BTreeMap;
 
 /// What an admin call knows of where it came in.
 #[derive(Debug, Clone)]

@@ -1,5 +1,7 @@
 //! How far each phone is: from what it fetched and from what its PBX says.
 
+use std::collections::BTreeMap;
+
 use http::{Response, StatusCode};
 use serde::Serialize;
 
@@ -20,7 +22,6 @@ use crate::store::{self, Loaded};
 use crate::text::Id;
 use crate::tick;
 use crate::time::Timestamp;
-use std::collections::BTreeMap;
 
 /// How far a phone is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

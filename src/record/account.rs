@@ -1,5 +1,7 @@
 //! An account: a SIP user at a PBX.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Record;
@@ -7,7 +9,6 @@ use crate::key::Kind;
 use crate::mac::Mac;
 use crate::secret::Secret;
 use crate::text::{Dial, DisplayName, Id, Username};
-use std::collections::BTreeSet;
 
 /// A SIP user at a PBX.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

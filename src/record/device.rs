@@ -1,10 +1,13 @@
 //! A device: one phone, by its MAC; and what Dialtone knows of it beside what the admin wrote.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
 use super::tenant::{Networks, Places, Proof, Require, Tenant};
 use super::{Record, Stored};
+use crate::fault::Fault;
 use crate::key::Kind;
 use crate::secret::Secret;
 use crate::step2_redirect::UrlTemplate;
@@ -12,7 +15,6 @@ use crate::step3_boot_request::Part;
 use crate::text::{ButtonValue, Id, Label, Place, Serial};
 use crate::time::{Span, Timestamp};
 use crate::vendor::VendorId;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Whose phone it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,6 +256,25 @@ pub struct DeviceState {
     /// The files, as they were last made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<FileSet>,
+}
+
+impl DeviceState {
+    /// The files.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`] if none were made, which is so before the first look after a save alone.
+    pub fn files(&self) -> Result<&FileSet, Fault> {
+        self.files.as_ref().ok_or(Fault::Broken("no files"))
+    }
+
+    /// One of the files.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`] as of [`Self::files`], or if the vendor has no such part.
+    pub fn file(&self, part: Part) -> Result<&File, Fault> {
+        let part = self.files()?.parts.get(&part);
+        part.ok_or(Fault::Broken("no such part"))
+    }
 }
 
 /// The part of a tenant's record that decides who is let in.

@@ -12,6 +12,8 @@ pub mod rule;
 pub mod settings;
 pub mod tenant;
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +23,6 @@ use crate::key::Kind;
 use crate::secret::Secret;
 use crate::text::Id;
 use crate::time::Timestamp;
-use std::collections::BTreeMap;
 
 /// A kind of record: how it is called, and what of it is secret.
 pub trait Record: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug {

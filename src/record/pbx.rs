@@ -1,5 +1,6 @@
 //! A PBX: an Asterisk with its HTTP API, and how phones reach it by SIP.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,6 @@ use super::settings::ExpiresSeconds;
 use crate::key::Kind;
 use crate::secret::Secret;
 use crate::text::{Host, Id, PbxWord, Username, WebUrl};
-use std::collections::BTreeMap;
 
 /// Whether Dialtone changes the PBX.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

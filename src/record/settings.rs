@@ -4,6 +4,7 @@
 //! field, the rule that a level above wins, and the [`Setting`] by which a vendor says what its
 //! phones lack.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use crate::secret::Secret;
 use crate::text::{Dial, DialPattern, Host, Language, RawKey, RawValue, WebUrl, ZoneName};
 use crate::vendor::VendorId;
-use std::collections::BTreeMap;
 
 macro_rules! settings {
     ($($(#[$doc:meta])* $field:ident: $variant:ident($type:ty),)*) => {

@@ -1,5 +1,6 @@
 //! A tenant: a customer, and what it accepts as proof that a caller is its phone.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,7 +11,6 @@ use super::settings::Settings;
 use crate::key::Kind;
 use crate::secret::Secret;
 use crate::text::{Country, DisplayName, Id};
-use std::collections::BTreeSet;
 
 /// What can show that a caller is the phone it says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

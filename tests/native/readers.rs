@@ -157,7 +157,7 @@ pub fn linphone(text: &str) -> Result<BTreeMap<String, String>, String> {
                     .map_err(|error| error.to_string())?
                 {
                     Some(c) => c.to_string(),
-                    None => named(&reference.xml10_content())?.to_owned(),
+                    None => entity(&reference.xml10_content())?.to_owned(),
                 };
                 add(&mut values, &open, &place, &piece)?;
             }
@@ -184,14 +184,14 @@ fn attributes(start: &BytesStart<'_>) -> Result<BTreeMap<String, String>, String
 }
 
 /// The five entities that XML knows without a DTD (XML 1.0, 4.6).
-fn named(entity: &str) -> Result<&'static str, String> {
-    Ok(match entity {
+pub fn entity(name: &str) -> Result<&'static str, String> {
+    Ok(match name {
         "amp" => "&",
         "lt" => "<",
         "gt" => ">",
         "apos" => "'",
         "quot" => "\"",
-        _ => return Err(format!("&{entity}; is not declared")),
+        _ => return Err(format!("&{name}; is not declared")),
     })
 }
 

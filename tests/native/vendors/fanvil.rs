@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::clock::{SeenChange, SeenClock};
 use super::factory::Wire;
 use super::{Credential, Kit, Seen, SeenKey, SeenLine, Settings};
+use crate::readers::entity;
 
 pub static KIT: Kit = Kit {
     vendor: "fanvil",
@@ -97,14 +98,7 @@ pub fn read(text: &str) -> Result<Config, String> {
             }
             Event::Text(piece) => add(&mut open, &piece.xml10_content())?,
             Event::GeneralRef(reference) => {
-                let piece = match reference.xml10_content().as_ref() {
-                    "amp" => "&",
-                    "lt" => "<",
-                    "gt" => ">",
-                    "apos" => "'",
-                    "quot" => "\"",
-                    other => return Err(format!("&{other};")),
-                };
+                let piece = entity(&reference.xml10_content())?;
                 add(&mut open, piece)?;
             }
             Event::End(_) => {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::clock::SeenClock;
 use super::factory::Wire;
 use super::{Credential, Kit, Seen, SeenKey, SeenLine, Settings, snom};
+use crate::readers::entity;
 
 pub static KIT: Kit = Kit {
     vendor: "gigaset",
@@ -252,14 +253,7 @@ fn attributes(start: &BytesStart<'_>) -> Result<BTreeMap<String, String>, String
         while let Some((before, after)) = rest.split_once('&') {
             let (name, after) = after.split_once(';').ok_or("& in an attribute")?;
             value.push_str(before);
-            value.push(match name {
-                "amp" => '&',
-                "lt" => '<',
-                "gt" => '>',
-                "apos" => '\'',
-                "quot" => '"',
-                _ => return Err(format!("&{name}; is not declared")),
-            });
+            value.push_str(entity(name)?);
             rest = after;
         }
         value.push_str(rest);

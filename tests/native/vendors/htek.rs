@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::clock::{SeenChange, SeenClock};
 use super::factory::Wire;
 use super::{Credential, Kit, Seen, SeenKey, SeenLine, Settings};
+use crate::readers::entity;
 
 pub static KIT: Kit = Kit {
     vendor: "htek",
@@ -86,14 +87,7 @@ fn read(text: &str) -> Result<Settings, String> {
             }
             Event::Text(piece) => add(&open, &piece.xml10_content(), &mut settings)?,
             Event::GeneralRef(reference) => {
-                let piece = match reference.xml10_content().as_ref() {
-                    "amp" => "&",
-                    "lt" => "<",
-                    "gt" => ">",
-                    "apos" => "'",
-                    "quot" => "\"",
-                    other => return Err(format!("&{other};")),
-                };
+                let piece = entity(&reference.xml10_content())?;
                 add(&open, piece, &mut settings)?;
             }
             other => return Err(format!("{other:?}")),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::clock::{SeenChange, SeenClock};
 use super::factory::Wire;
 use super::{Credential, Kit, Seen, SeenKey, SeenLine, Settings, dotted_name};
+use crate::readers::entity;
 
 pub static KIT: Kit = Kit {
     vendor: "poly",
@@ -106,14 +107,7 @@ fn read(text: &str) -> Result<Settings, String> {
             }
             Event::Text(piece) => add(&open, &mut item, &piece.xml10_content())?,
             Event::GeneralRef(reference) => {
-                let piece = match &*reference.xml10_content() {
-                    "amp" => "&",
-                    "lt" => "<",
-                    "gt" => ">",
-                    "apos" => "'",
-                    "quot" => "\"",
-                    other => return Err(format!("&{other};")),
-                };
+                let piece = entity(&reference.xml10_content())?;
                 add(&open, &mut item, piece)?;
             }
             other => return Err(format!("{other:?}")),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::clock::{SeenChange, SeenClock};
 use super::factory::Wire;
 use super::{Credential, Kit, Seen, SeenKey, SeenLine, Settings};
+use crate::readers::entity;
 
 pub static KIT: Kit = Kit {
     vendor: "snom",
@@ -162,18 +163,6 @@ fn attributes(start: &BytesStart<'_>) -> Result<BTreeMap<String, String>, String
         found.insert(attribute.key.as_ref().to_owned(), value);
     }
     Ok(found)
-}
-
-/// The five entities that XML knows without a DTD (XML 1.0, 4.6).
-fn entity(name: &str) -> Result<&'static str, String> {
-    Ok(match name {
-        "amp" => "&",
-        "lt" => "<",
-        "gt" => ">",
-        "apos" => "'",
-        "quot" => "\"",
-        _ => return Err(format!("&{name}; is not declared")),
-    })
 }
 
 fn add(settings: &mut Settings, open: &[String], key: &str, piece: &str) -> Result<(), String> {
