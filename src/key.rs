@@ -11,6 +11,7 @@
 //! | `pbx-state/{pbx}` | | who is registered, what was pushed |
 //! | `reconcile` | | the last run |
 //! | `upload/{mac}/{name}` | | what a phone put there, sealed |
+//! | `audit-new/{tenant}/{name}` | | an event that is not chained yet; the operator's own under `-` |
 //! | `lease` | | who may run now |
 //!
 //! Ids hold no `/`, so a key splits in one way only.
@@ -197,6 +198,12 @@ pub fn uploads(mac: Mac) -> String {
 #[must_use]
 pub fn pbx_state(pbx: &Id) -> String {
     format!("pbx-state/{pbx}")
+}
+
+/// `audit-new/{tenant}/{name}`: an event. Names sort by time. `-` is no id that a tenant can have.
+#[must_use]
+pub fn audit_new(tenant: Option<&Id>, name: &str) -> String {
+    format!("audit-new/{}/{name}", tenant.map_or("-", Id::as_str))
 }
 
 /// What the last run of the scheduled handler did.

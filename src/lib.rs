@@ -53,6 +53,7 @@ pub mod step7_register;
 
 // Joints
 pub mod admin;
+pub mod audit;
 pub mod entry;
 pub mod finish;
 pub mod reconcile;

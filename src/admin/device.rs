@@ -9,12 +9,13 @@ use serde_json::{Map, Value, json};
 use super::problem::{Failure, Kind as ProblemKind, Problem};
 use super::save::{self, Context, not_found};
 use super::{body, parameters};
+use crate::audit::{self, Event};
 use crate::fault::Fault;
 use crate::finish;
 use crate::key::Kind;
 use crate::keys::{Capability, Signed};
 use crate::mac::Mac;
-use crate::ports::{Level, World};
+use crate::ports::World;
 use crate::record::Stored;
 use crate::record::device::{Access, Device, Former, Window};
 use crate::render::{self, From, Ingredients};
@@ -40,6 +41,20 @@ async fn load<W: World>(world: &W, mac: Mac) -> Result<Stored<Device>, Failure> 
         .ok_or_else(|| not_found::<Device>(&mac.to_string()).into())
 }
 
+/// Writes down what was done to a device, or seen of its secrets.
+async fn note<W: World>(
+    world: &W,
+    context: &Context,
+    mac: Mac,
+    stored: &Stored<Device>,
+    action: &'static str,
+) {
+    let tenant = Some(&stored.record.tenant);
+    let resource = format!("devices/{mac}");
+    let event = Event::new(world, &context.caller.name, tenant, action, resource);
+    audit::note(world, &event).await;
+}
+
 /// Adds what opens a device's files to an answer: on create, and when an admin asks for secrets.
 ///
 /// # Errors
@@ -60,7 +75,6 @@ pub fn add_access<W: World>(
     shown.insert("first_access".to_owned(), json!({ "key": key, "url": url }));
     let base = render::base(world.keys(), mac, access.token, &context.origin)?;
     shown.insert("provisioning_url".to_owned(), base.into());
-    world.log(Level::Info, "access.shown", &[("mac", &mac.to_string())]);
     Ok(())
 }
 
@@ -118,7 +132,7 @@ pub async fn act<W: World>(
         "rotate" => "device.rotated",
         _ => "device.revoked",
     };
-    world.log(Level::Info, event, &[("mac", &id)]);
+    note(world, context, mac, &stored, event).await;
     let answer = Acted {
         mac,
         armed_until: stored.state.window.as_ref().map(|window| window.until),
@@ -286,7 +300,7 @@ pub async fn preview<W: World>(
     };
     let rules = device.vendor.rules();
     let text = if secrets {
-        world.log(Level::Info, "preview.secrets", &[("mac", &mac.to_string())]);
+        note(world, context, mac, &stored, "secrets.shown").await;
         let file = stored.state.file(part)?;
         render::open(world.keys(), mac, part, file)?
     } else {

@@ -1,6 +1,7 @@
 //! The admin API, `/api/v1`: who may call it, and which function answers which route.
 
 pub mod body;
+pub mod caller;
 pub mod device;
 pub mod managed;
 pub mod models;
@@ -12,6 +13,7 @@ use http::header::{AUTHORIZATION, ETAG, HeaderValue, IF_NONE_MATCH};
 use http::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
+use crate::audit::{self, Event};
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
@@ -27,6 +29,7 @@ use crate::request::{Request, respond};
 use crate::serve::Place;
 use crate::store;
 use crate::text::Id;
+use caller::Caller;
 use managed::Managed;
 use problem::{Failure, Kind as ProblemKind, Problem};
 use save::{Change, Context, Saved, etag};
@@ -47,7 +50,7 @@ pub async fn answer<W: World>(
     request: &Request,
 ) -> Response<Vec<u8>> {
     let answered = match admitted(world, request).await {
-        Ok(()) => route(world, place, request).await,
+        Ok(caller) => route(world, place, request, caller).await,
         Err(problem) => Err(problem.into()),
     };
     answered.unwrap_or_else(|failure| match failure {
@@ -68,7 +71,7 @@ pub async fn answer<W: World>(
 }
 
 /// Lets a caller in that shows the admin token over a private connection.
-async fn admitted<W: World>(world: &W, request: &Request) -> Result<(), Problem> {
+async fn admitted<W: World>(world: &W, request: &Request) -> Result<Caller, Problem> {
     if !request.is_private() {
         return Err(Problem::new(ProblemKind::Insecure, "use https"));
     }
@@ -78,7 +81,7 @@ async fn admitted<W: World>(world: &W, request: &Request) -> Result<(), Problem>
         _ => "",
     };
     if world.keys().is_admin(token) {
-        return Ok(());
+        return Ok(Caller::admin());
     }
     let source = request.source.neighbourhood();
     if world.within(Limit::AdminFailures, &source).await {
@@ -99,10 +102,12 @@ async fn route<W: World>(
     world: &W,
     place: &Place<'_>,
     request: &Request,
+    caller: Caller,
 ) -> Result<Response<Vec<u8>>, Failure> {
     let context = Context {
         origin: request.origin(place.public_url),
         loopback: request.is_loopback(),
+        caller,
     };
     let path = request.path.strip_prefix("/api/v1").unwrap_or_default();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
@@ -239,6 +244,7 @@ async fn one<R: Managed, W: World>(
             } else {
                 let mut shown = body::show(id, &loaded.stored);
                 if secrets {
+                    note(world, context, "secrets.shown", id, &loaded.stored).await;
                     add_access(world, context, id, &loaded.stored, &mut shown)?;
                 }
                 json(StatusCode::OK, &shown)?
@@ -247,8 +253,8 @@ async fn one<R: Managed, W: World>(
             return Ok(response);
         }
         Method::DELETE => {
-            save::delete::<R, W>(world, context, request, id).await?;
-            audit(world, "record.deleted", R::KIND, id);
+            let deleted = save::delete::<R, W>(world, context, request, id).await?;
+            note(world, context, "record.deleted", id, &deleted).await;
             let mut response = respond(StatusCode::NO_CONTENT, "application/json", Vec::new());
             response.headers_mut().remove(http::header::CONTENT_LENGTH);
             response.headers_mut().remove(http::header::CONTENT_TYPE);
@@ -263,16 +269,12 @@ async fn one<R: Managed, W: World>(
         created,
         followed_up,
     } = save::save::<R, W>(world, context, request, id, change).await?;
-    audit(
-        world,
-        if created {
-            "record.created"
-        } else {
-            "record.changed"
-        },
-        R::KIND,
-        id,
-    );
+    let action = if created {
+        "record.created"
+    } else {
+        "record.changed"
+    };
+    note(world, context, action, id, &stored).await;
     let mut shown = body::show(id, &stored);
     let own = matches!(R::KIND, Kind::Device | Kind::Account);
     if !own || !followed_up {
@@ -362,8 +364,20 @@ fn set_etag(response: &mut Response<Vec<u8>>, tag: &str) -> Result<(), Failure> 
     Ok(())
 }
 
-fn audit<W: World>(world: &W, event: &'static str, kind: Kind, id: &str) {
-    world.log(Level::Info, event, &[("kind", kind.word()), ("id", id)]);
+/// Writes down what was done to a record.
+async fn note<R: Managed, W: World>(
+    world: &W,
+    context: &Context,
+    action: &'static str,
+    id: &str,
+    stored: &Stored<R>,
+) {
+    let resource = format!("{}/{id}", R::KIND.collection());
+    let own = (R::KIND == Kind::Tenant).then(|| Id::try_from(id).ok());
+    let own = own.flatten();
+    let tenant = stored.record.tenant().or(own.as_ref());
+    let event = Event::new(world, &context.caller.name, tenant, action, resource);
+    audit::note(world, &event.with("edition", stored.edition.to_string())).await;
 }
 
 /// A page of a collection.

@@ -6,6 +6,7 @@ use http::header::{IF_MATCH, IF_NONE_MATCH};
 use serde_json::{Map, Value};
 
 use super::body;
+use super::caller::Caller;
 use super::managed::Managed;
 use super::problem::{Failure, Kind as ProblemKind, Problem};
 use crate::fault::Fault;
@@ -23,6 +24,8 @@ pub struct Context {
     pub origin: String,
     /// Whether Dialtone itself runs on a loopback host: then its PBXes may too.
     pub loopback: bool,
+    /// Who calls.
+    pub caller: Caller,
 }
 
 /// How a record is to be changed.
@@ -252,7 +255,7 @@ pub fn not_found<R: Managed>(id: &str) -> Problem {
     )
 }
 
-/// Deletes a record: it becomes its own tombstone.
+/// Deletes a record: it becomes its own tombstone, which comes back.
 ///
 /// # Errors
 /// A [`Failure`]; nothing is deleted then.
@@ -261,7 +264,7 @@ pub async fn delete<R: Managed, W: World>(
     context: &Context,
     request: &Request,
     id: &str,
-) -> Result<(), Failure> {
+) -> Result<Stored<R>, Failure> {
     for attempt in 0..TRIES {
         let loaded = store::load::<R, W>(world, id).await?;
         let Some(Loaded { stored, etag }) = loaded.filter(|loaded| loaded.stored.alive()) else {
@@ -281,7 +284,7 @@ pub async fn delete<R: Managed, W: World>(
         let mark = finish::begin(world, R::KIND, id).await?;
         if store::replace(world, id, &next, Some(&etag)).await? {
             follow_up(world, context, R::KIND, id, &mark).await;
-            return Ok(());
+            return Ok(next);
         }
         finish::done(world, &mark).await?;
         store::pause(world, attempt).await;
