@@ -53,9 +53,11 @@ pub mod step7_register;
 
 // Joints
 pub mod admin;
+pub mod afterwards;
 pub mod audit;
 pub mod entry;
 pub mod finish;
+pub mod guesses;
 pub mod reconcile;
 pub mod render;
 pub mod serve;

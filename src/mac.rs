@@ -50,6 +50,13 @@ impl Mac {
         self.0
     }
 
+    /// The first three bytes, which a maker has bought (IEEE MA-L): six hexadecimal digits.
+    #[must_use]
+    pub fn range(self) -> String {
+        let [a, b, c, ..] = self.0;
+        format!("{a:02x}{b:02x}{c:02x}")
+    }
+
     /// 12 upper-case hexadecimal digits, as Snom and Mitel write it.
     #[must_use]
     pub fn upper(self) -> String {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::fault::Fault;
+use crate::guesses::Guesses;
 use crate::keys::Keys;
 use crate::time::Timestamp;
 
@@ -125,6 +126,14 @@ pub trait Outbound {
 pub enum Limit {
     /// RPS questions that were refused, per source address.
     RpsMisses,
+    /// The same, per first three bytes of the MAC.
+    RangeMisses,
+    /// The same, per tenant whose devices were asked for. It raises an alarm and changes no answer.
+    TenantMisses,
+    /// Refusals that are written down, per device.
+    RefusalsOfDevice,
+    /// Refusals that are written down, all together.
+    Refusals,
     /// Admin calls without a valid token, per source address.
     AdminFailures,
 }
@@ -167,6 +176,8 @@ pub trait World {
     /// # Errors
     /// A [`Fault`] if the platform has none.
     fn random<const N: usize>(&self) -> Result<[u8; N], Fault>;
+    /// What this instance remembers of callers who are guessing.
+    fn guesses<T>(&self, with: impl FnOnce(&mut Guesses) -> T) -> T;
     /// Counts one event of `who` against `limit`; false when there were too many.
     async fn within(&self, limit: Limit, who: &str) -> bool;
     /// Writes one log line: an event's bounded name and its fields. Never give it a secret.

@@ -35,6 +35,14 @@ pub struct Ingredients {
     pbxes: BTreeMap<Id, Stored<Pbx>>,
 }
 
+/// One level of settings.
+struct Level<'a> {
+    resource: String,
+    settings: &'a Settings,
+    /// Where the administrator's and the user's password are sealed for, and how.
+    sealed: [Option<(String, &'a str)>; 2],
+}
+
 /// Where records are read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum From {
@@ -125,45 +133,75 @@ impl Ingredients {
         revisions
     }
 
-    /// The settings with every level counted in.
-    fn settings(&self) -> Settings {
-        fn of<R: Record>(stored: Option<&Stored<R>>, settings: fn(&R) -> &Settings) -> Settings {
-            stored
-                .filter(|stored| stored.alive())
-                .map(|stored| settings(&stored.record).clone())
-                .unwrap_or_default()
-        }
-        let profile = self
-            .profile
-            .as_ref()
-            .filter(|profile| self.is_ours(profile));
-        let profile = of(profile, |profile| &profile.settings);
-        let tenant = of(self.tenant.as_ref(), |tenant| &tenant.settings);
-        self.device.record.settings.clone().or(&profile).or(&tenant)
-    }
-
-    /// A password among the settings, of the uppermost level that has one.
-    fn setting_password(&self, keys: &Keys, name: &str) -> Result<Option<Secret>, Fault> {
-        fn sealed<'a, R: Record>(
-            stored: Option<&'a Stored<R>>,
+    /// The levels that settings come from, the uppermost first: each by its path in the admin API
+    /// without `/api/v1/`.
+    fn levels(&self) -> Vec<Level<'_>> {
+        fn level<'a, R: Record>(
+            stored: &'a Stored<R>,
             id: &str,
-            name: &str,
-        ) -> Option<(String, &'a String)> {
-            let sealed = stored.filter(|stored| stored.alive())?.sealed.get(name)?;
-            Some((store::secret_place(R::KIND, id, name), sealed))
+            settings: &'a Settings,
+        ) -> Level<'a> {
+            Level {
+                resource: format!("{}/{id}", R::KIND.collection()),
+                settings,
+                sealed: [ADMIN_PASSWORD, USER_PASSWORD].map(|name| {
+                    let sealed = stored.sealed.get(name)?;
+                    Some((store::secret_place(R::KIND, id, name), sealed.as_str()))
+                }),
+            }
         }
         let record = &self.device.record;
-        let profile = self
-            .profile
-            .as_ref()
-            .filter(|profile| self.is_ours(profile))
-            .zip(record.profile.as_ref());
-        let level = sealed(Some(&self.device), &self.mac.to_string(), name)
-            .or_else(|| profile.and_then(|(stored, id)| sealed(Some(stored), id.as_str(), name)))
-            .or_else(|| sealed(self.tenant.as_ref(), record.tenant.as_str(), name));
-        level
-            .map(|(place, sealed)| keys.open_secret(&place, sealed))
-            .transpose()
+        let device = level(&self.device, &self.mac.to_string(), &record.settings);
+        let profile = self.profile.as_ref().zip(record.profile.as_ref());
+        let profile = profile
+            .filter(|(stored, _)| self.is_ours(stored))
+            .map(|(stored, id)| level(stored, id.as_str(), &stored.record.settings));
+        let tenant = self.tenant.as_ref().filter(|stored| stored.alive());
+        let tenant =
+            tenant.map(|stored| level(stored, record.tenant.as_str(), &stored.record.settings));
+        [Some(device), profile, tenant]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// The settings with every level counted in.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let levels = self.levels().into_iter();
+        levels.fold(Settings::default(), |above, level| above.or(level.settings))
+    }
+
+    /// Each setting that is given, and the level that it comes from.
+    #[must_use]
+    pub fn origins(&self) -> BTreeMap<Setting, String> {
+        let mut origins = BTreeMap::new();
+        for level in self.levels() {
+            let sealed = [Setting::AdminPassword, Setting::UserPassword].into_iter();
+            let sealed = sealed
+                .zip(&level.sealed)
+                .filter(|(_, sealed)| sealed.is_some());
+            let given = level.settings.given();
+            for setting in given.into_iter().chain(sealed.map(|(setting, _)| setting)) {
+                let from = || level.resource.clone();
+                origins.entry(setting).or_insert_with(from);
+            }
+        }
+        origins
+    }
+
+    /// The passwords among the settings, each of the uppermost level that has one.
+    fn setting_passwords(&self, keys: &Keys) -> Result<[Option<Secret>; 2], Fault> {
+        let levels = self.levels();
+        let uppermost = |which: usize| {
+            for level in &levels {
+                if let Some(Some((place, sealed))) = level.sealed.get(which) {
+                    return keys.open_secret(place, sealed).map(Some);
+                }
+            }
+            Ok(None)
+        };
+        Ok([uppermost(0)?, uppermost(1)?])
     }
 
     /// Whether a record that the device refers to is there and its own tenant's: after a delete the
@@ -217,8 +255,7 @@ impl Ingredients {
             settings.resync_spread_minutes,
             self.mac,
         );
-        settings.admin_password = self.setting_password(keys, ADMIN_PASSWORD)?;
-        settings.user_password = self.setting_password(keys, USER_PASSWORD)?;
+        [settings.admin_password, settings.user_password] = self.setting_passwords(keys)?;
         given.extend(
             settings
                 .admin_password

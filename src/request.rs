@@ -3,8 +3,11 @@
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
-use crate::step2_redirect::Source;
+use crate::mac::Mac;
+use crate::record::device::Whereabouts;
+use crate::step2_redirect::{Source, Why};
 use crate::step3_boot_request::Part;
+use crate::text::Id;
 
 /// The longest request body that is read: a device with six full expansion modules is 40 KB.
 pub const MAX_BODY_BYTES: usize = 1_048_576;
@@ -50,22 +53,56 @@ pub struct Answer {
     pub afterwards: Option<Afterwards>,
 }
 
-/// What a phone did for the first time, to be written after it has its answer.
+/// What is written down after a caller has its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Afterwards {
-    /// It was told where its files are.
-    Redirected(crate::mac::Mac),
-    /// It fetched a part.
-    Fetched {
+    /// A phone was told where its files are.
+    Redirected {
         /// The phone.
-        mac: crate::mac::Mac,
-        /// The generation of the token that it showed.
-        token: u32,
-        /// What it fetched.
-        part: Part,
-        /// The version of its files.
-        version: u64,
+        mac: Mac,
+        /// [`Source::neighbourhood`] of the caller, if it claimed a window with that.
+        claimed_by: Option<String>,
     },
+    /// It fetched a file for the first time.
+    Fetched(Fetch),
+    /// It came from a place that is new for it, and was told to come back later.
+    Moved {
+        /// The phone.
+        mac: Mac,
+        /// The place.
+        place: Whereabouts,
+    },
+    /// Somebody was refused at the RPS who asked for a device that there is.
+    Refused {
+        /// The device.
+        mac: Mac,
+        /// Whose it is.
+        tenant: Id,
+        /// Why.
+        why: Why,
+        /// [`Source::neighbourhood`] of the caller.
+        source: String,
+    },
+    /// Too many asked for MACs of a range that nobody has.
+    Scanned {
+        /// [`Mac::range`].
+        range: String,
+    },
+}
+
+/// A fetch of a generated file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// The phone.
+    pub mac: Mac,
+    /// The generation of the token that it showed.
+    pub token: u32,
+    /// What it fetched.
+    pub part: Part,
+    /// The version of its files.
+    pub version: u64,
+    /// Where it came from, if that is to be kept.
+    pub place: Option<Whereabouts>,
 }
 
 impl From<Response<Vec<u8>>> for Answer {

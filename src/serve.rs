@@ -7,25 +7,26 @@ use http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderValue, LOCATION, RETRY_AFTER
 use http::{Method, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use crate::afterwards::note_fetch;
 use crate::fault::Fault;
 use crate::finish::{self, RulePack};
 use crate::json;
 use crate::key::{self, Kind};
-use crate::keys::{Capability, Signed};
+use crate::keys::{Capability, Keys, Signed};
 use crate::mac::Mac;
 use crate::ports::{Level, Limit, Mappings, World};
 use crate::record::Stored;
-use crate::record::device::{Claim, Device, DeviceState, Policy, Sighting};
-use crate::record::tenant::{Proof, Tenant};
+use crate::record::device::{Claim, Device, Policy, Whereabouts};
+use crate::record::tenant::{Drift, Proof, Tenant};
 use crate::render::{self, From, Ingredients};
-use crate::request::{Afterwards, Answer, Request, refuse, respond, unavailable};
+use crate::request::{Afterwards, Answer, Fetch, Request, refuse, respond, unavailable};
 use crate::step1_ask::{self, Ask, Form};
-use crate::step2_redirect::{self, NamedRule, Placeholders, SETTINGS_NAME, Verdict, Why};
+use crate::step2_redirect::{self, Case, NamedRule, Placeholders, SETTINGS_NAME, Verdict, Why};
 use crate::step3_boot_request::{self, Admission, Part};
 use crate::step5_config_request::{has_it, stale};
 use crate::store::{self, Loaded};
 use crate::time::Timestamp;
-use crate::vendor::{self, Asked, Asker, CertificateMac, Redirect, VendorId};
+use crate::vendor::{self, Asked, Asker, CertificateMac, Document, Redirect, VendorId};
 use crate::{ident, upload};
 
 /// What is handed out: whole URLs.
@@ -43,7 +44,9 @@ pub async fn phone<W: World>(world: &W, place: &Place<'_>, request: &Request) ->
     }
     let origin = request.origin(place.public_url);
     let answered = match request.path.strip_prefix("/p/") {
-        Some(rest) => provision(world, &origin, request, rest).await,
+        Some(rest) => provision(world, &origin, request, rest)
+            .await
+            .map(|(answer, _)| answer),
         None => rps(world, &origin, request).await,
     };
     answered.unwrap_or_else(|fault| {
@@ -87,91 +90,185 @@ pub fn masked(path: &str) -> String {
 }
 
 /// What the RPS reads for every question, whoever asks.
-struct Known {
-    device: Option<Loaded<Device>>,
+pub(crate) struct Known {
+    pub device: Option<Loaded<Device>>,
     /// True if R2 failed: then nothing can be claimed.
-    late: bool,
-    policy: Policy,
-    rules: Vec<NamedRule>,
+    pub late: bool,
+    pub policy: Policy,
+    pub rules: Vec<NamedRule>,
+}
+
+/// A question to the RPS as far as it can be read without a store.
+pub(crate) struct Question {
+    pub ask: Ask,
+    /// The first-access key of the path if it is one that we signed.
+    pub key: Option<Signed>,
+    /// It is for a file that is called the same for every phone.
+    nameless: bool,
+    /// It is for a file that phones can do without.
+    pub optional: bool,
+}
+
+impl Question {
+    /// Reads a question; `None` for a path that no phone asks for.
+    ///
+    /// # Errors
+    /// The [`Fault`] of a template.
+    pub fn read(keys: &Keys, request: &Request) -> Result<Option<Self>, Fault> {
+        let accept = request.header("accept");
+        let agent = request.header("user-agent");
+        let Some(mut ask) = step1_ask::read(&request.path, &request.query, agent, accept) else {
+            return Ok(None);
+        };
+        let key = ask.key.as_deref();
+        let key = key.and_then(|key| keys.verify(Capability::FirstAccess, key));
+        let (named, optional) = match &ask.form {
+            Form::File(name) => {
+                let named = ident::file(name).mac;
+                (named, vendor::is_optional(name, named)?)
+            }
+            _ => (None, false),
+        };
+        let nameless = matches!(&ask.form, Form::File(_)) && named.is_none();
+        if nameless && ask.mac.is_none() {
+            // A common file under a first-access key is that key's phone's.
+            ask.mac = key.map(|key| key.mac);
+        }
+        Ok(Some(Self {
+            ask,
+            key,
+            nameless,
+            optional,
+        }))
+    }
+
+    /// The file that is the same for everybody, if it is for one.
+    ///
+    /// # Errors
+    /// The [`Fault`] of a template.
+    pub fn common(&self, origin: &str, request: &Request) -> Result<Option<Document>, Fault> {
+        match &self.ask.form {
+            Form::File(name) if self.nameless => vendor::common(name, &here(origin, &request.path)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What becomes of a question, before anything is written.
+pub(crate) struct Considered {
+    pub known: Known,
+    pub outcome: Outcome,
+}
+
+/// How a question ends.
+pub(crate) enum Outcome {
+    Refused(Why),
+    /// It gets this answer; with a claim, only once that is written.
+    LetIn(Response<Vec<u8>>, Proof, Option<Claim>),
+}
+
+/// Reads what is known of a MAC and decides. Writes nothing, so that an admin can have it explained.
+pub(crate) async fn consider<W: World>(
+    world: &W,
+    origin: &str,
+    request: &Request,
+    question: &Question,
+    mac: Mac,
+) -> Result<Considered, Fault> {
+    let known = know(world, mac).await?;
+    let outcome = match &known.device {
+        None => Outcome::Refused(Why::Unknown),
+        Some(device) => weigh(world, origin, request, question, mac, device, &known)?,
+    };
+    Ok(Considered { known, outcome })
+}
+
+fn weigh<W: World>(
+    world: &W,
+    origin: &str,
+    request: &Request,
+    question: &Question,
+    mac: Mac,
+    device: &Loaded<Device>,
+    known: &Known,
+) -> Result<Outcome, Fault> {
+    let Known { policy, rules, .. } = known;
+    let now = world.now();
+    let case = Case {
+        ask: &question.ask,
+        key: question.key,
+        device: &device.stored,
+        policy,
+        source: &request.source,
+        now,
+    };
+    let (proof, claim) = match case.decide() {
+        Verdict::Refused(why) => return Ok(Outcome::Refused(why)),
+        Verdict::Proved(proof) => (proof, None),
+        Verdict::Claims(claim) => (Proof::Window, Some(claim)),
+    };
+    if claim.is_some() {
+        // A window is for the phone that asks for its own file: a look (HEAD), or a file that is the
+        // same for everybody, must not use it up.
+        if question.nameless || request.method == Method::HEAD {
+            return Ok(Outcome::Refused(Why::NoProof));
+        }
+        let source = request.source.neighbourhood();
+        if world.guesses(|guesses| guesses.are_many(&source, mac, now)) {
+            return Ok(Outcome::Refused(Why::Guessing));
+        }
+    }
+    if !request.is_private() && !policy.allow_plain_http {
+        return Ok(Outcome::Refused(Why::PlainHttp));
+    }
+    // Before the claim: a caller that gets nothing must not use up the window.
+    let ask = &question.ask;
+    let made = redirect(world, origin, request, mac, ask, &device.stored, rules)?;
+    Ok(match made {
+        Some(response) => Outcome::LetIn(response, proof, claim),
+        None => Outcome::Refused(Why::File),
+    })
 }
 
 async fn rps<W: World>(world: &W, origin: &str, request: &Request) -> Result<Answer, Fault> {
-    let accept = request.header("accept");
-    let agent = request.header("user-agent");
-    let Some(mut ask) = step1_ask::read(&request.path, &request.query, agent, accept) else {
+    let Some(question) = Question::read(world.keys(), request)? else {
         return Ok(refuse().into());
     };
-    let key = ask
-        .key
-        .as_deref()
-        .and_then(|key| world.keys().verify(Capability::FirstAccess, key));
-    // A common file under a first-access key is that key's phone's.
-    let named = match &ask.form {
-        Form::File(name) => ident::file(name).mac,
-        _ => None,
-    };
-    if let Form::File(name) = &ask.form
-        && vendor::is_optional(name, named)?
-    {
+    if question.optional {
         // Phones ask for several of these at each start: told by the name alone, and not counted
         // against an office of hundreds of them.
         return Ok(refuse().into());
     }
-    let nameless_file = matches!(&ask.form, Form::File(_)) && named.is_none();
-    if nameless_file && ask.mac.is_none() {
-        ask.mac = key.map(|key| key.mac);
-    }
-    let common = match &ask.form {
-        Form::File(name) if nameless_file => vendor::common(name, &here(origin, &request.path))?,
-        _ => None,
+    // Constant and without a name of anybody: there is nothing to refuse.
+    let mut common = question
+        .common(origin, request)?
+        .map(|document| respond(StatusCode::OK, document.content_type, document.bytes).into());
+    let Some(mac) = question.ask.mac else {
+        return match common {
+            Some(common) => Ok(common),
+            None => Ok(miss(world, request, None, Why::Unknown, None).await),
+        };
     };
-    let refused = |why: Why, late: bool| async move {
-        match common {
-            // Constant and without a name of anybody: there is nothing to refuse.
-            Some(document) => {
-                Ok(respond(StatusCode::OK, document.content_type, document.bytes).into())
-            }
-            // What KV has may be older than what the caller shows: it is no ground for a refusal.
-            None if late => Err(Fault::Broken("r2")),
-            None => Ok(miss(world, request, why).await.into()),
-        }
-    };
-    let Some(mac) = ask.mac else {
-        return refused(Why::Unknown, false).await;
-    };
-
     // After a lost race the winner's claim is what the second look finds.
     for attempt in 0..8 {
-        let known = know(world, mac).await?;
+        let Considered { known, outcome } =
+            consider(world, origin, request, &question, mac).await?;
+        let (response, claim) = match (outcome, common.take()) {
+            (Outcome::LetIn(response, _, claim), _) => (response, claim),
+            (Outcome::Refused(_), Some(common)) => return Ok(common),
+            // What KV has may be older than what the caller shows: it is no ground for a refusal.
+            (Outcome::Refused(_), None) if known.late => return Err(Fault::Broken("r2")),
+            (Outcome::Refused(why), None) => {
+                let device = known.device.map(|device| device.stored);
+                return Ok(miss(world, request, Some(mac), why, device.as_ref()).await);
+            }
+        };
         let Some(Loaded { stored, etag }) = known.device else {
-            return refused(Why::Unknown, known.late).await;
-        };
-        let verdict = match step2_redirect::decide(
-            &ask,
-            key,
-            &stored,
-            &known.policy,
-            &request.source,
-            world.now(),
-        ) {
-            Verdict::Refused(why) => return refused(why, known.late).await,
-            // A window is for the phone that asks for its own file: a look (HEAD), or a file that
-            // is the same for everybody, must not use it up.
-            Verdict::Claims(_) if nameless_file || request.method == Method::HEAD => {
-                return refused(Why::NoProof, known.late).await;
-            }
-            _ if !request.is_private() && !known.policy.allow_plain_http => {
-                return refused(Why::PlainHttp, known.late).await;
-            }
-            verdict => verdict,
-        };
-        // Before the claim: a caller that gets nothing must not use up the window.
-        let Some(response) = redirect(world, origin, request, mac, &ask, &stored, &known.rules)?
-        else {
-            return refused(Why::File, known.late).await;
+            return Err(Fault::Broken("let in without a device"));
         };
         let unseen = stored.state.seen.redirected.is_none();
-        if let Verdict::Claims(claim) = verdict {
+        let claimed_by = claim.as_ref().map(|claim| claim.source.clone());
+        if let Some(claim) = claim {
             if known.late {
                 return Err(Fault::Broken("r2"));
             }
@@ -182,7 +279,8 @@ async fn rps<W: World>(world: &W, origin: &str, request: &Request) -> Result<Ans
         }
         return Ok(Answer {
             response,
-            afterwards: unseen.then_some(Afterwards::Redirected(mac)),
+            afterwards: (unseen || claimed_by.is_some())
+                .then_some(Afterwards::Redirected { mac, claimed_by }),
         });
     }
     Err(Fault::Contended)
@@ -209,18 +307,13 @@ async fn take_window<W: World>(
     etag: &str,
     claim: Claim,
 ) -> Result<bool, Fault> {
-    let (id, source) = (mac.to_string(), claim.source.clone());
+    let id = mac.to_string();
     if let Some(window) = &mut stored.state.window {
         window.claim = Some(claim);
     }
     stored.rev += 1;
     match store::replace(world, &id, &stored, Some(etag)).await {
-        Ok(true) => {
-            let fields = [("mac", id.as_str()), ("source", source.as_str())];
-            world.log(Level::Info, "window.claimed", &fields);
-            Ok(true)
-        }
-        Ok(false) => Ok(false),
+        Ok(taken) => Ok(taken),
         Err(Fault::Throttled) => {
             // R2 takes one write a second of one object.
             world.sleep_ms(1_100).await;
@@ -280,27 +373,58 @@ async fn late_copy<W: World>(world: &W, mac: Mac) -> Result<Option<Stored<Device
     copy.map(|text| Stored::read(text.as_bytes())).transpose()
 }
 
-/// The uniform refusal, counted against its source. Beyond the limit the source is told to wait,
-/// whatever it asks for and whoever it is; a phone that proves itself never comes here.
-async fn miss<W: World>(world: &W, request: &Request, why: Why) -> Response<Vec<u8>> {
+/// The uniform refusal, counted against its source and the range of its MAC. Beyond a limit the
+/// caller is told to wait, whatever it asks for and whoever it is; a phone that proves itself never
+/// comes here.
+async fn miss<W: World>(
+    world: &W,
+    request: &Request,
+    mac: Option<Mac>,
+    why: Why,
+    device: Option<&Stored<Device>>,
+) -> Answer {
     let source = request.source.neighbourhood();
-    if world.within(Limit::RpsMisses, &source).await {
+    let range = mac.map_or_else(|| "-".to_owned(), Mac::range);
+    // Both are counted for whoever asks, so that nobody can tell one refusal from another.
+    let few = world.within(Limit::RpsMisses, &source).await;
+    let few_of_range = world.within(Limit::RangeMisses, &range).await;
+    if let Some(mac) = mac.filter(|_| why == Why::Unknown) {
+        world.guesses(|guesses| guesses.note(&source, mac, world.now()));
+    }
+    let refused = mac.zip(device.filter(|device| device.alive()));
+    let place = Whereabouts::of(&request.source).filter(|_| why == Why::Moved);
+    let afterwards = match refused {
+        Some((mac, _)) if let Some(place) = place => Some(Afterwards::Moved { mac, place }),
+        Some((mac, device)) => Some(Afterwards::Refused {
+            mac,
+            tenant: device.record.tenant.clone(),
+            why,
+            source: source.clone(),
+        }),
+        None => (!few_of_range).then_some(Afterwards::Scanned { range }),
+    };
+    let response = if few && few_of_range {
         world.log(
             Level::Info,
             "rps.refused",
             &[("why", why.label()), ("source", &source)],
         );
-        return refuse();
+        refuse()
+    } else {
+        let mut response = respond(
+            StatusCode::TOO_MANY_REQUESTS,
+            "text/plain; charset=utf-8",
+            b"too many requests\n".to_vec(),
+        );
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("60"));
+        response
+    };
+    Answer {
+        response,
+        afterwards,
     }
-    let mut response = respond(
-        StatusCode::TOO_MANY_REQUESTS,
-        "text/plain; charset=utf-8",
-        b"too many requests\n".to_vec(),
-    );
-    response
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from_static("60"));
-    response
 }
 
 /// The answer of the JSON look-up.
@@ -381,18 +505,54 @@ fn redirect<W: World>(
     }))
 }
 
-async fn provision<W: World>(
+/// What becomes of a request under `/p/`, for the log's and an admin's eyes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The token is none that we signed.
+    Forged,
+    /// The device is gone or switched off.
+    Unknown,
+    /// The token was revoked, or its grace has ended.
+    Revoked,
+    /// The phone came from a place that is new for it.
+    Moved,
+    /// The tenant allows no plain http.
+    PlainHttp,
+    /// It is none of the phone's generated files.
+    Beside,
+    /// It got this generated file.
+    Served(Part),
+}
+
+impl Fate {
+    /// The fate in words.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Forged => "the token is none that we signed",
+            Self::Unknown => "the device is gone or switched off",
+            Self::Revoked => "the token was revoked, or its grace has ended",
+            Self::Moved => "the phone comes from a place that is new for it",
+            Self::PlainHttp => "the tenant allows no plain http",
+            Self::Beside => "it is none of the phone's generated files",
+            Self::Served(_) => "the token is good",
+        }
+    }
+}
+
+/// Answers a request under `/p/`: `rest` is what follows there.
+pub(crate) async fn provision<W: World>(
     world: &W,
     origin: &str,
     request: &Request,
     rest: &str,
-) -> Result<Answer, Fault> {
+) -> Result<(Answer, Fate), Fault> {
+    let forged = || Ok((refuse().into(), Fate::Forged));
     let Some((token, name)) = rest.split_once('/') else {
-        return Ok(refuse().into());
+        return forged();
     };
     // A forged token ends here: nothing is read for it.
     let Some(signed) = world.keys().verify(Capability::Token, token) else {
-        return Ok(refuse().into());
+        return forged();
     };
     let mac = signed.mac;
     let (stored, from) = match store::load::<Device, W>(world, &mac.to_string()).await {
@@ -403,20 +563,32 @@ async fn provision<W: World>(
             (late_copy(world, mac).await?, From::Kv)
         }
     };
-    let refused = || match from {
-        From::R2 => Ok(refuse().into()),
+    let refused = |fate| match from {
+        From::R2 => Ok((refuse().into(), fate)),
         // What KV has may be older than what the caller shows: it is no ground for a refusal.
         From::Kv => Err(Fault::Broken("r2")),
     };
     let Some(mut stored) = stored.filter(|stored| stored.alive() && stored.record.enabled) else {
-        return refused();
+        return refused(Fate::Unknown);
     };
     if from == From::Kv && signed.generation > stored.state.access.token {
         // KV may not know yet of a token that we signed a moment ago. The files lead back to it.
         stored.state.access.token = signed.generation;
     }
     if !admitted(&stored, signed.generation, from, world.now()) {
-        return refused();
+        return refused(Fate::Revoked);
+    }
+    if let Some(place) = Whereabouts::of(&request.source)
+        && stored.state.policy.drift == Drift::Quarantine
+        && stored.state.knows_not(&request.source)
+    {
+        // It keeps what it has, and asks again.
+        let [spread] = world.random()?;
+        let answer = Answer {
+            response: unavailable(spread),
+            afterwards: Some(Afterwards::Moved { mac, place }),
+        };
+        return Ok((answer, Fate::Moved));
     }
     let device = &stored.record;
     let model = vendor::model(device.vendor, &device.model)
@@ -431,20 +603,38 @@ async fn provision<W: World>(
     let part = match asked {
         Some(Asked::Part(part)) if request.method != Method::PUT => part,
         None if name == SETTINGS_NAME && request.method != Method::PUT => {
-            return settings(world, origin, request, mac, &stored).await;
+            let answer = settings(world, origin, request, mac, &stored).await?;
+            return Ok((answer, Fate::Beside));
         }
-        asked => return beside(world, request, mac, &stored, name, asked).await,
+        asked => {
+            let answer = beside(world, request, mac, &stored, name, asked).await?;
+            return Ok((answer, Fate::Beside));
+        }
     };
     let Fresh { stored, allowed } = fresh(world, origin, mac, stored, from).await?;
     if !request.is_private() && !allowed {
-        return Ok(refuse().into());
+        return Ok((refuse().into(), Fate::PlainHttp));
     }
     // The device may have been read again, and revoked or deleted in between: then these files are
     // not this token's.
     let live = stored.alive() && stored.record.enabled;
     if !live || !admitted(&stored, signed.generation, from, world.now()) {
-        return refused();
+        return refused(Fate::Revoked);
     }
+    let answer = file(world, request, mac, signed.generation, part, &stored, from)?;
+    Ok((answer, Fate::Served(part)))
+}
+
+/// One generated file as an answer.
+fn file<W: World>(
+    world: &W,
+    request: &Request,
+    mac: Mac,
+    token: u32,
+    part: Part,
+    stored: &Stored<Device>,
+    from: From,
+) -> Result<Answer, Fault> {
     let (file, version) = (stored.state.file(part)?, stored.state.files()?.version);
     let content_type = stored.record.vendor.rules().content_type(part);
     let etag = HeaderValue::from_str(&file.etag).map_err(|_| Fault::Broken("etag"))?;
@@ -467,19 +657,23 @@ async fn provision<W: World>(
         )
     };
     response.headers_mut().insert(ETAG, etag);
-    let token = signed.generation;
-    let mut seen = stored.state.clone();
+    let place = match stored.state.policy.drift {
+        Drift::Allow => None,
+        Drift::Note | Drift::Quarantine => Whereabouts::of(&request.source),
+    };
+    let fetch = Fetch {
+        mac,
+        token,
+        part,
+        version,
+        place,
+    };
     // To look at a file's head is not to fetch it.
     let fetched = from == From::R2 && request.method == Method::GET;
-    let news = fetched && note_fetch(&mut seen, token, part, version, world.now());
+    let news = fetched && note_fetch(&mut stored.state.clone(), &fetch, world.now());
     Ok(Answer {
         response,
-        afterwards: news.then_some(Afterwards::Fetched {
-            mac,
-            token,
-            part,
-            version,
-        }),
+        afterwards: news.then_some(Afterwards::Fetched(fetch)),
     })
 }
 
@@ -605,69 +799,6 @@ async fn settings<W: World>(
     };
     let response = redirect(world, origin, request, mac, &ask, stored, &known.rules)?;
     Ok(response.unwrap_or_else(refuse).into())
-}
-
-/// Notes a fetch in a device's state; false if there is nothing new in it, so that a repeat writes
-/// nothing.
-pub fn note_fetch(
-    state: &mut DeviceState,
-    token: u32,
-    part: Part,
-    version: u64,
-    now: Timestamp,
-) -> bool {
-    let mut news = false;
-    if token == state.access.token && (!state.access.used || state.access.former.is_some()) {
-        // The phone has its new URL: the old one has served its time.
-        state.access.used = true;
-        state.access.former = None;
-        // And the window: whoever came now would be somebody else.
-        state.window.take_if(|window| window.claim.is_none());
-        news = true;
-    }
-    let sighting = Sighting { at: now, version };
-    let newer = |seen: &Option<Sighting>| seen.is_none_or(|seen| seen.version < version);
-    if matches!(part, Part::Boot | Part::First | Part::Merged | Part::Former)
-        && newer(&state.seen.booted)
-    {
-        state.seen.booted = Some(sighting);
-        news = true;
-    }
-    if matches!(part, Part::Acc | Part::Merged | Part::Former) && newer(&state.seen.configured) {
-        state.seen.configured = Some(sighting);
-        news = true;
-    }
-    news
-}
-
-/// Writes down what a phone did, once it has its answer. A failure costs a line in a status, so it
-/// is logged and not repeated for ever.
-pub async fn afterwards<W: World>(world: &W, what: Afterwards) {
-    let now = world.now();
-    let mac = match &what {
-        Afterwards::Redirected(mac) | Afterwards::Fetched { mac, .. } => *mac,
-    };
-    let noted = store::update::<Device, W>(world, &mac.to_string(), |stored| match &what {
-        Afterwards::Redirected(_) if stored.state.seen.redirected.is_some() => false,
-        Afterwards::Redirected(_) => {
-            stored.state.seen.redirected = Some(now);
-            true
-        }
-        Afterwards::Fetched {
-            token,
-            part,
-            version,
-            ..
-        } => note_fetch(&mut stored.state, *token, *part, *version, now),
-    })
-    .await;
-    if let Err(fault) = noted {
-        world.log(
-            Level::Warn,
-            "afterwards.failed",
-            &[("fault", fault.label())],
-        );
-    }
 }
 
 /// The proofs by which a device can get in today, for its status.

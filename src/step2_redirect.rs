@@ -11,7 +11,7 @@ use crate::keys::Signed;
 use crate::record::Stored;
 use crate::record::device::{Claim, Device, Policy};
 use crate::record::rule::Rule;
-use crate::record::tenant::{Places, Proof, Require};
+use crate::record::tenant::{Drift, Places, Proof, Require};
 use crate::step1_ask::Ask;
 use crate::text::{Id, WebUrl};
 use crate::time::Timestamp;
@@ -44,6 +44,14 @@ pub enum Why {
     PlainHttp,
     /// The file is none that phones of this vendor ask for.
     File,
+    /// The device is a decoy: nobody has any business with it.
+    Decoy,
+    /// The caller, or somebody in the same range of MACs, is counting through them: a bare MAC opens
+    /// no window then.
+    Guessing,
+    /// The phone comes from a country or network operator that is new for it, and its tenant wants to
+    /// release it first.
+    Moved,
 }
 
 impl Why {
@@ -59,6 +67,9 @@ impl Why {
             Self::Contested => "contested",
             Self::PlainHttp => "plain http",
             Self::File => "file",
+            Self::Decoy => "decoy",
+            Self::Guessing => "guessing",
+            Self::Moved => "moved",
         }
     }
 }
@@ -119,123 +130,234 @@ impl Source {
     }
 }
 
-/// Decides whether the caller is the phone.
-///
-/// `key` is the first-access key of the path if it is one that we signed.
-#[must_use]
-pub fn decide(
-    ask: &Ask,
-    key: Option<Signed>,
-    device: &Stored<Device>,
-    policy: &Policy,
-    source: &Source,
-    now: Timestamp,
-) -> Verdict {
-    if !device.alive() {
-        return Verdict::Refused(Why::Unknown);
-    }
-    if !device.record.enabled {
-        return Verdict::Refused(Why::Disabled);
-    }
-    if !policy.places.admit(source) {
-        return Verdict::Refused(Why::Place);
-    }
-    let good_key = key.is_some_and(|key| {
-        Some(key.mac) == ask.mac && key.generation == device.state.access.first_access
-    });
-    if ask.key.is_some() && !(good_key && policy.proofs.contains(&Proof::Key)) {
-        // A caller that shows a key stands and falls with it: a wrong one never opens a window.
-        return Verdict::Refused(Why::Key);
-    }
-    let holds = |proof: &Proof| match proof {
-        Proof::Serial => serial_proves(ask, device),
-        Proof::Certificate => certificate_proves(ask, device, source),
-        Proof::Key => good_key,
-        Proof::Network => policy.networks.contain(&source.address),
-        // It is taken, not shown, and comes last.
-        Proof::Window => false,
-    };
-    let shown = || policy.proofs.iter().filter(|proof| holds(proof));
-    let others = || {
-        policy
-            .proofs
-            .iter()
-            .filter(|proof| **proof != Proof::Window)
-    };
-    let key_is_enough = good_key && policy.require == Require::Any;
-    let wrong = device.record.serial.is_some() && !serial_matches(ask, device);
-    if !key_is_enough && (ask.disputed || (ask.serial.is_some() && wrong)) {
-        // A wrong serial is a wrong phone; it does not get to claim a window either.
-        return Verdict::Refused(Why::NoProof);
-    }
-    let takes_window = policy.proofs.contains(&Proof::Window);
-    match (policy.require, shown().next()) {
-        (Require::Any, Some(_)) if good_key => Verdict::Proved(Proof::Key),
-        (Require::Any, Some(proof)) => Verdict::Proved(*proof),
-        (Require::Any, None) if takes_window => window(device, source, now),
-        (Require::All, first) if others().all(holds) => match first {
-            _ if takes_window => window(device, source, now),
-            Some(proof) => Verdict::Proved(*proof),
-            None => Verdict::Refused(Why::NoProof),
-        },
-        _ => Verdict::Refused(Why::NoProof),
-    }
+/// How one proof stands for a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Weighed {
+    /// Which proof.
+    pub proof: Proof,
+    /// Whether the tenant takes it.
+    pub accepted: bool,
+    /// Whether the caller brings it.
+    pub holds: bool,
+    /// Why it does or does not.
+    pub because: &'static str,
 }
 
-/// Whether the caller may have the window that an admin opened.
-fn window(device: &Stored<Device>, source: &Source, now: Timestamp) -> Verdict {
-    let Some(window) = &device.state.window else {
-        return Verdict::Refused(Why::NoProof);
-    };
-    let from = source.neighbourhood();
-    match &window.claim {
-        None if now < window.until => Verdict::Claims(Claim {
-            at: now,
-            source: from,
-        }),
-        Some(claim)
-            if claim.source == from
-                && now.since(claim.at) < SAME_ANSWER_S
-                && !device.state.access.used =>
-        {
-            Verdict::Proved(Proof::Window)
+/// Everything that decides about one caller.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// What the caller asks and says.
+    pub ask: &'a Ask,
+    /// The first-access key of the path if it is one that we signed.
+    pub key: Option<Signed>,
+    /// The device that it says it is.
+    pub device: &'a Stored<Device>,
+    /// What the device's tenant demands.
+    pub policy: &'a Policy,
+    /// Where the request came from.
+    pub source: &'a Source,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl Case<'_> {
+    /// Decides whether the caller is the phone.
+    #[must_use]
+    pub fn decide(&self) -> Verdict {
+        let Self {
+            ask,
+            device,
+            policy,
+            ..
+        } = self;
+        if !device.alive() {
+            return Verdict::Refused(Why::Unknown);
         }
-        Some(_) => Verdict::Refused(Why::Contested),
-        None => Verdict::Refused(Why::NoProof),
+        if device.record.decoy {
+            return Verdict::Refused(Why::Decoy);
+        }
+        if !device.record.enabled {
+            return Verdict::Refused(Why::Disabled);
+        }
+        if !policy.places.admit(self.source) {
+            return Verdict::Refused(Why::Place);
+        }
+        let good_key = self.weigh(Proof::Key).holds;
+        if ask.key.is_some() && !(good_key && policy.proofs.contains(&Proof::Key)) {
+            // A caller that shows a key stands and falls with it: a wrong one never opens a window.
+            return Verdict::Refused(Why::Key);
+        }
+        let key_is_enough = good_key && policy.require == Require::Any;
+        let wrong = device.record.serial.is_some() && !serial_matches(ask, device);
+        if !key_is_enough && (ask.disputed || (ask.serial.is_some() && wrong)) {
+            // A wrong serial is a wrong phone; it does not get to claim a window either.
+            return Verdict::Refused(Why::NoProof);
+        }
+        // The window is taken, not shown, and comes last.
+        let others = || {
+            let proofs = policy.proofs.iter().copied();
+            proofs.filter(|proof| *proof != Proof::Window)
+        };
+        let holds = |proof: &Proof| self.weigh(*proof).holds;
+        let takes_window = policy.proofs.contains(&Proof::Window);
+        let verdict = match (policy.require, others().find(holds)) {
+            (Require::Any, Some(_)) if good_key => Verdict::Proved(Proof::Key),
+            (Require::Any, Some(proof)) => Verdict::Proved(proof),
+            (Require::Any, None) if takes_window => self.window().0,
+            (Require::All, first) if others().all(|proof| holds(&proof)) => match first {
+                _ if takes_window => self.window().0,
+                Some(proof) => Verdict::Proved(proof),
+                None => Verdict::Refused(Why::NoProof),
+            },
+            _ => Verdict::Refused(Why::NoProof),
+        };
+        let refused = matches!(verdict, Verdict::Refused(_));
+        let moved = policy.drift == Drift::Quarantine && device.state.knows_not(self.source);
+        if !refused && moved {
+            return Verdict::Refused(Why::Moved);
+        }
+        verdict
     }
-}
 
-/// A verified certificate proves something if its subject names the MAC where this vendor's phones
-/// have it, and no other vendor.
-fn certificate_proves(ask: &Ask, device: &Stored<Device>, source: &Source) -> bool {
-    let vendor = device.record.vendor;
-    let Some(subject) = &source.certificate else {
-        return false;
-    };
-    if vendor.rules().facts().certificate == CertificateMac::Unknown {
-        return false;
+    /// How every proof stands, taken by the tenant or not.
+    #[must_use]
+    pub fn proofs(&self) -> [Weighed; 5] {
+        Proof::ALL.map(|proof| self.weigh(proof))
     }
-    let says = ident::certificate(subject);
-    says.mac.is_some()
-        && says.mac == ask.mac
-        && says.vendor.is_none_or(|maker| maker == vendor.name())
+
+    /// How one proof stands.
+    fn weigh(&self, proof: Proof) -> Weighed {
+        let (holds, because) = match proof {
+            Proof::Serial => self.serial(),
+            Proof::Certificate => self.certificate(),
+            Proof::Key => self.key(),
+            Proof::Window => {
+                let (verdict, because) = self.window();
+                (!matches!(verdict, Verdict::Refused(_)), because)
+            }
+            Proof::Network if self.policy.networks.is_empty() => {
+                (false, "the tenant lists no network")
+            }
+            Proof::Network if self.policy.networks.contain(&self.source.address) => (
+                true,
+                "the source address is in one of the tenant's networks",
+            ),
+            Proof::Network => (
+                false,
+                "the source address is in none of the tenant's networks",
+            ),
+        };
+        Weighed {
+            proof,
+            accepted: self.policy.proofs.contains(&proof),
+            holds,
+            because,
+        }
+    }
+
+    fn key(&self) -> (bool, &'static str) {
+        if self.ask.key.is_none() {
+            return (false, "the path has no first-access key");
+        }
+        let Some(key) = self.key else {
+            return (false, "the key is none that we signed");
+        };
+        if Some(key.mac) != self.ask.mac {
+            return (false, "the key is another device's");
+        }
+        if key.generation != self.device.state.access.first_access {
+            return (false, "the key was revoked");
+        }
+        (true, "the key is the device's own")
+    }
+
+    /// A serial proves something only if it cannot be told from the MAC.
+    fn serial(&self) -> (bool, &'static str) {
+        let Self { ask, device, .. } = self;
+        let Some(serial) = &device.record.serial else {
+            return (false, "the record has no serial");
+        };
+        let is_the_mac = ask
+            .mac
+            .is_some_and(|mac| serial.as_str().parse() == Ok(mac));
+        let rules = device.record.vendor.rules();
+        if rules.facts().serial_tells_from_mac || is_the_mac {
+            return (false, "the serial can be told from the MAC");
+        }
+        if ask.disputed {
+            return (false, "the caller gives two serials that differ");
+        }
+        if ask.serial.is_none() {
+            return (false, "the caller gives no serial");
+        }
+        if !ask.gives_serial(serial) {
+            return (false, "the serial is not the record's");
+        }
+        (true, "the serial is the record's")
+    }
+
+    /// A verified certificate proves something if its subject names the MAC where this vendor's phones
+    /// have it, and no other vendor.
+    fn certificate(&self) -> (bool, &'static str) {
+        let vendor = self.device.record.vendor;
+        let Some(subject) = &self.source.certificate else {
+            return (false, "no client certificate was presented and verified");
+        };
+        if vendor.rules().facts().certificate == CertificateMac::Unknown {
+            return (
+                false,
+                "where this vendor's certificates name the MAC is not known",
+            );
+        }
+        let says = ident::certificate(subject);
+        if says.mac.is_none() {
+            return (false, "the certificate names no MAC");
+        }
+        if says.mac != self.ask.mac {
+            return (false, "the certificate names another MAC");
+        }
+        if says.vendor.is_some_and(|maker| maker != vendor.name()) {
+            return (false, "the certificate is another vendor's");
+        }
+        (true, "the certificate names the MAC")
+    }
+
+    /// Whether the caller may have the window that an admin opened.
+    fn window(&self) -> (Verdict, &'static str) {
+        let refused = |why, because| (Verdict::Refused(why), because);
+        let Some(window) = &self.device.state.window else {
+            return refused(Why::NoProof, "the device is not armed");
+        };
+        let source = self.source.neighbourhood();
+        let at = self.now;
+        match &window.claim {
+            None if at < window.until => {
+                let claim = Claim { at, source };
+                (Verdict::Claims(claim), "the window is open")
+            }
+            None => refused(Why::NoProof, "the window has ended"),
+            Some(_) if self.device.state.access.used => refused(
+                Why::Contested,
+                "the window was claimed, and the token has been used since",
+            ),
+            Some(claim) if claim.source != source => {
+                refused(Why::Contested, "another source has claimed the window")
+            }
+            Some(claim) if at.since(claim.at) < SAME_ANSWER_S => (
+                Verdict::Proved(Proof::Window),
+                "this source claimed the window a moment ago",
+            ),
+            Some(_) => refused(
+                Why::Contested,
+                "this source claimed the window, but too long ago",
+            ),
+        }
+    }
 }
 
 fn serial_matches(ask: &Ask, device: &Stored<Device>) -> bool {
     let serial = device.record.serial.as_ref();
     serial.is_some_and(|serial| ask.gives_serial(serial))
-}
-
-/// A serial proves something only if it cannot be told from the MAC.
-fn serial_proves(ask: &Ask, device: &Stored<Device>) -> bool {
-    let tells = device.record.vendor.rules().facts().serial_tells_from_mac;
-    let is_the_mac = device
-        .record
-        .serial
-        .as_ref()
-        .zip(ask.mac)
-        .is_some_and(|(serial, mac)| serial.as_str().parse() == Ok(mac));
-    !tells && !is_the_mac && serial_matches(ask, device)
 }
 
 /// A rule with its name.
@@ -247,70 +369,104 @@ pub struct NamedRule {
     pub rule: Rule,
 }
 
-/// How many fields of a rule match a device, or `None` if one does not.
-#[must_use]
-pub fn specificity(rule: &Rule, device: &Device, source: &Source) -> Option<usize> {
+/// How many fields of a rule match a device.
+///
+/// # Errors
+/// The name of the first field that does not.
+pub fn specificity(rule: &Rule, device: &Device, source: &Source) -> Result<usize, &'static str> {
     let region = device
         .region
         .as_ref()
         .map(|region| region.as_str())
         .or(source.continent.as_deref());
     let m = &rule.matches;
-    let fields = [
+    let vendor = m.vendor.map(crate::vendor::VendorId::name);
+    let fields: [(&'static str, Option<&str>, Option<&str>); 6] = [
         (
+            "tenant",
             m.tenant.as_ref().map(Id::as_str),
             Some(device.tenant.as_str()),
         ),
         (
+            "site",
             m.site.as_ref().map(|s| s.as_str()),
             device.site.as_ref().map(|s| s.as_str()),
         ),
-        (m.region.as_ref().map(|r| r.as_str()), region),
+        ("region", m.region.as_ref().map(|r| r.as_str()), region),
         (
+            "country",
             m.country.as_ref().map(|c| c.as_str()),
             source.country.as_deref(),
         ),
+        ("vendor", vendor, Some(device.vendor.name())),
         (
-            m.vendor.map(crate::vendor::VendorId::name),
-            Some(device.vendor.name()),
-        ),
-        (
+            "model",
             m.model.as_ref().map(|m| m.as_str()),
             Some(device.model.as_str()),
         ),
     ];
     let mut matched = 0;
-    for (wanted, has) in fields {
+    for (name, wanted, has) in fields {
         if let Some(wanted) = wanted {
             if !has.is_some_and(|has| has.eq_ignore_ascii_case(wanted)) {
-                return None;
+                return Err(name);
             }
             matched += 1;
         }
     }
-    Some(matched)
+    Ok(matched)
 }
 
-/// The URL template for a device: its own, or that of the rule that matches in the most fields,
-/// then has the highest priority, then the first id; or our own.
+/// Where the URL of a device comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Chosen<'a> {
+    /// The device's record.
+    Device(&'a UrlTemplate),
+    /// A rule.
+    Rule(&'a NamedRule),
+    /// Neither: this service.
+    Ours,
+}
+
+impl<'a> Chosen<'a> {
+    /// The template of the URL; `None` for this service.
+    #[must_use]
+    pub fn template(self) -> Option<&'a UrlTemplate> {
+        match self {
+            Self::Device(url) => Some(url),
+            Self::Rule(named) => Some(&named.rule.url),
+            Self::Ours => None,
+        }
+    }
+
+    /// The URL.
+    #[must_use]
+    pub fn fill(self, with: Placeholders<'_>) -> String {
+        match self.template() {
+            Some(template) => template.fill(with),
+            None => with.ours.to_owned(),
+        }
+    }
+}
+
+/// Chooses the URL of a device: its own, or that of the rule that matches in the most fields, then
+/// has the highest priority, then the first id; or our own.
 #[must_use]
-pub fn choose<'a>(device: &'a Device, rules: &'a [NamedRule], source: &Source) -> &'a UrlTemplate {
-    static SELF: std::sync::LazyLock<UrlTemplate> =
-        std::sync::LazyLock::new(|| UrlTemplate(UrlTemplate::SELF.to_owned()));
+pub fn choose<'a>(device: &'a Device, rules: &'a [NamedRule], source: &Source) -> Chosen<'a> {
     if let Some(own) = &device.url {
-        return own;
+        return Chosen::Device(own);
     }
     rules
         .iter()
         .filter_map(|named| {
-            let fields = specificity(&named.rule, device, source)?;
+            let fields = specificity(&named.rule, device, source).ok()?;
             Some((
                 (fields, named.rule.priority, std::cmp::Reverse(&named.id)),
-                &named.rule.url,
+                named,
             ))
         })
         .max_by(|(a, _), (b, _)| a.cmp(b))
-        .map_or(&SELF, |(_, url)| url)
+        .map_or(Chosen::Ours, |(_, named)| Chosen::Rule(named))
 }
 
 /// What fills the placeholders of a [`UrlTemplate`].
@@ -483,11 +639,12 @@ mod tests {
         let device = device();
         let mut left: Vec<_> = rules.to_vec();
         for expected in ["first-id", "higher", "two", "tenant", "any"] {
-            let chosen = choose(&device, &left, &source).as_str().to_owned();
+            let chosen = choose(&device, &left, &source).template().unwrap();
+            let chosen = chosen.as_str().to_owned();
             assert_eq!(chosen, format!("https://{expected}.example/"));
             left.retain(|named| named.rule.url.as_str() != chosen);
         }
-        assert_eq!(choose(&device, &left, &source).as_str(), UrlTemplate::SELF);
+        assert!(choose(&device, &left, &source).template().is_none());
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub fn add_access<W: World>(
     Ok(())
 }
 
-/// `POST /devices/{mac}/arm|rotate|revoke`.
+/// `POST /devices/{mac}/arm|rotate|revoke|release`.
 ///
 /// # Errors
 /// A [`Failure`]; nothing is changed then.
@@ -108,7 +108,10 @@ pub async fn act<W: World>(
         0
     };
     let id = mac.to_string();
-    load(world, mac).await?;
+    if load(world, mac).await?.record.decoy {
+        let detail = "the device is a decoy: nobody ever gets anything of it";
+        return Err(Problem::new(ProblemKind::InUse, detail).into());
+    }
     let now = world.now();
     let mark = finish::begin(world, Kind::Device, &id).await?;
     let changed = store::update::<Device, W>(world, &id, |stored| {
@@ -118,6 +121,7 @@ pub async fn act<W: World>(
         match action {
             "arm" => arm(stored, now, span),
             "rotate" => rotate(stored, now),
+            "release" => return release(stored),
             _ => revoke(stored),
         }
         true
@@ -130,6 +134,7 @@ pub async fn act<W: World>(
     let event = match action {
         "arm" => "device.armed",
         "rotate" => "device.rotated",
+        "release" => "device.released",
         _ => "device.revoked",
     };
     note(world, context, mac, &stored, event).await;
@@ -141,7 +146,7 @@ pub async fn act<W: World>(
     super::json(StatusCode::OK, &answer)
 }
 
-/// The answer of `POST /devices/{mac}/arm|rotate|revoke`: how the device can be reached now.
+/// The answer of `POST /devices/{mac}/arm|rotate|revoke|release`: how the device can be reached now.
 #[derive(Serialize)]
 struct Acted {
     mac: Mac,
@@ -164,6 +169,7 @@ pub fn arm(stored: &mut Stored<Device>, now: Timestamp, seconds: u64) {
     } else if stored.state.access.used {
         rotate(stored, now);
     }
+    stored.state.contested = None;
     stored.state.window = Some(Window {
         until: now.plus(seconds),
         claim: None,
@@ -195,7 +201,20 @@ pub fn revoke(stored: &mut Stored<Device>) {
     access.former = None;
     access.used = false;
     stored.state.window = None;
+    stored.state.contested = None;
+    // It may come back at another customer's.
+    stored.state.places.clear();
+    stored.state.quarantine = None;
     stored.state.seen = crate::record::device::Seen::default();
+}
+
+/// Lets a phone be where it was put in quarantine; false if it was in none.
+pub fn release(stored: &mut Stored<Device>) -> bool {
+    let quarantine = stored.state.quarantine.take();
+    quarantine.is_some_and(|quarantine| {
+        stored.state.settle_at(Some(quarantine.place));
+        true
+    })
 }
 
 /// `GET /devices/{mac}/files`: what a phone gets, by name.
@@ -257,7 +276,7 @@ async fn refreshed<W: World>(world: &W, mac: Mac) -> Result<Stored<Device>, Fail
 }
 
 /// What stands in a preview where a secret would be.
-const MASK: &str = "********";
+pub const MASK: &str = "********";
 
 /// `GET /devices/{mac}/files/{name}`: the file as the phone gets it, secrets masked unless the admin
 /// asks for them.

@@ -452,6 +452,10 @@ impl Managed for Device {
                 .as_ref()
                 .and_then(|url| check_template(url, "/url", context)),
         );
+        if self.decoy && !(self.lines.is_empty() && self.arm.is_none()) {
+            let detail = "a decoy has no lines and is not armed: no phone ever gets anything of it";
+            errors.push(FieldError::new("/decoy", detail));
+        }
         if self.lines.len() > MOST_LINES || self.buttons.len() > MOST_BUTTONS {
             let detail = format!("may have {MOST_LINES} lines and {MOST_BUTTONS} buttons");
             errors.push(FieldError::new("", detail));

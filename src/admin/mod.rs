@@ -3,6 +3,7 @@
 pub mod body;
 pub mod caller;
 pub mod device;
+pub mod explain;
 pub mod managed;
 pub mod models;
 pub mod problem;
@@ -126,6 +127,11 @@ async fn route<W: World>(
             only_get(request)?;
             models::list(request)
         }
+        ["explain"] => {
+            only_post(request)?;
+            no_parameters(request)?;
+            explain::explain(world, &context, request).await
+        }
         [collection] => {
             let kind = managed::kind_of(collection).ok_or_else(nowhere)?;
             list(world, request, kind).await
@@ -162,10 +168,8 @@ async fn route<W: World>(
                     only_get(request)?;
                     device::preview(world, &context, request, mac, name).await
                 }
-                [action @ ("arm" | "rotate" | "revoke")] => {
-                    if request.method != Method::POST {
-                        return Err(Problem::method("POST").into());
-                    }
+                [action @ ("arm" | "rotate" | "revoke" | "release")] => {
+                    only_post(request)?;
                     device::act(world, &context, request, mac, action).await
                 }
                 _ => Err(nowhere()),
@@ -180,6 +184,14 @@ fn only_get(request: &Request) -> Result<(), Problem> {
     match request.method {
         Method::GET | Method::HEAD => Ok(()),
         _ => Err(Problem::method("GET, HEAD")),
+    }
+}
+
+/// Refuses every method but POST, before anything is done.
+fn only_post(request: &Request) -> Result<(), Problem> {
+    match request.method {
+        Method::POST => Ok(()),
+        _ => Err(Problem::method("POST")),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::ports::{Objects, World};
 use crate::reconcile::Memory;
 use crate::record::Stored;
 use crate::record::account::Account;
-use crate::record::device::{Device, Line, Sighting, Window};
+use crate::record::device::{Contested, Device, Line, Quarantine, Sighting, Whereabouts, Window};
 use crate::record::tenant::Proof;
 use crate::request::Request;
 use crate::serve;
@@ -193,6 +193,9 @@ pub async fn one<W: World>(world: &W, mac: Mac) -> Result<Response<Vec<u8>>, Fai
         token_used: beside.access.used,
         ways_in: serve::ways_in(&stored, world.now()),
         window: beside.window.as_ref(),
+        contested: beside.contested.as_ref(),
+        places: &beside.places,
+        quarantine: beside.quarantine.as_ref(),
     };
     super::json(StatusCode::OK, &answer)
 }
@@ -212,6 +215,13 @@ struct DeviceStatus<'a> {
     ways_in: Vec<Proof>,
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<&'a Window>,
+    /// Callers that came for a window that another one had claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contested: Option<&'a Contested>,
+    /// Where it fetched files from so far.
+    places: &'a [Whereabouts],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quarantine: Option<&'a Quarantine>,
 }
 
 #[derive(Serialize)]

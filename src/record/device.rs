@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
-use super::tenant::{Networks, Places, Proof, Require, Tenant};
+use super::tenant::{Drift, Networks, Places, Proof, Require, Tenant};
 use super::{Record, Stored};
 use crate::fault::Fault;
 use crate::key::Kind;
 use crate::secret::Secret;
-use crate::step2_redirect::UrlTemplate;
+use crate::step2_redirect::{Source, UrlTemplate};
 use crate::step3_boot_request::Part;
 use crate::text::{ButtonValue, Id, Label, Place, Serial};
 use crate::time::{Span, Timestamp};
@@ -213,6 +213,10 @@ pub struct Device {
     /// False: it is refused like a phone that nobody knows. Default true.
     #[serde(default = "yes")]
     pub enabled: bool,
+    /// True: no phone has this MAC. Whoever asks for it is refused like everybody else, and raises an
+    /// alarm. Default false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub decoy: bool,
     /// Opens a window on create: the first caller within this time is taken for the phone.
     #[serde(default, skip_serializing)]
     pub arm: Option<Span>,
@@ -220,6 +224,14 @@ pub struct Device {
 
 fn yes() -> bool {
     true
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over references"
+)]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Record for Device {
@@ -253,12 +265,88 @@ pub struct DeviceState {
     /// How far the phone is.
     #[serde(default)]
     pub seen: Seen,
+    /// Who was refused because the window was claimed already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contested: Option<Contested>,
+    /// Where it fetched files from so far, the last place last. At most [`MOST_PLACES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Whereabouts>,
+    /// The place that it may not have anything from until an admin releases it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
     /// The files, as they were last made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<FileSet>,
 }
 
+/// Callers that came for a window that another one had claimed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contested {
+    /// The last time, at most once a minute.
+    pub at: Timestamp,
+    /// From which source address then.
+    pub source: String,
+    /// How many minutes had such callers.
+    pub times: u32,
+}
+
+/// Where requests come from, as coarsely as the platform says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whereabouts {
+    /// ISO 3166 country.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    /// The number of the autonomous system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
+}
+
+/// A phone in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// Since when.
+    pub at: Timestamp,
+    /// From where it came then.
+    #[serde(flatten)]
+    pub place: Whereabouts,
+}
+
+/// How many places of a phone are kept: a home, an office and some mobile networks.
+pub const MOST_PLACES: usize = 8;
+
+impl Whereabouts {
+    /// Where a request came from; `None` if the platform says nothing of it.
+    #[must_use]
+    pub fn of(source: &Source) -> Option<Self> {
+        let place = Self {
+            country: source.country.clone(),
+            asn: source.asn,
+        };
+        (place.country.is_some() || place.asn.is_some()).then_some(place)
+    }
+}
+
 impl DeviceState {
+    /// Whether a request comes from where the phone never fetched anything, although it did so
+    /// elsewhere.
+    #[must_use]
+    pub fn knows_not(&self, source: &Source) -> bool {
+        let place = Whereabouts::of(source);
+        !self.places.is_empty() && place.is_some_and(|place| !self.places.contains(&place))
+    }
+
+    /// Takes a place for one of the phone's; false if it is one already, or none.
+    pub fn settle_at(&mut self, place: Option<Whereabouts>) -> bool {
+        let Some(place) = place.filter(|place| !self.places.contains(place)) else {
+            return false;
+        };
+        if self.places.len() >= MOST_PLACES {
+            self.places.remove(0);
+        }
+        self.places.push(place);
+        true
+    }
+
     /// The files.
     ///
     /// # Errors
@@ -293,6 +381,9 @@ pub struct Policy {
     /// [`super::tenant::Tenant::places`].
     #[serde(default)]
     pub places: Places,
+    /// [`super::tenant::Tenant::drift`].
+    #[serde(default)]
+    pub drift: Drift,
     /// [`super::tenant::Tenant::allow_plain_http`].
     pub allow_plain_http: bool,
 }
@@ -311,6 +402,7 @@ impl Policy {
             require: tenant.record.require,
             networks: tenant.record.networks.clone(),
             places: tenant.record.places.clone(),
+            drift: tenant.record.drift,
             allow_plain_http: tenant.record.allow_plain_http,
         }
     }

@@ -28,6 +28,30 @@ pub enum Proof {
     Network,
 }
 
+impl Proof {
+    /// Every proof.
+    pub const ALL: [Self; 5] = [
+        Self::Serial,
+        Self::Certificate,
+        Self::Key,
+        Self::Window,
+        Self::Network,
+    ];
+}
+
+/// What becomes of a phone that comes from a country or network operator that is new for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Drift {
+    /// Nothing; where it comes from is not kept either.
+    Allow,
+    /// It is served as ever, and the audit has it.
+    #[default]
+    Note,
+    /// From there it gets nothing new until an admin releases it. It keeps what it has.
+    Quarantine,
+}
+
 /// How many of a tenant's proofs a phone must bring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -123,6 +147,9 @@ pub struct Tenant {
     /// Where phones may be; from elsewhere no proof lets them in.
     #[serde(default, skip_serializing_if = "is_anywhere")]
     pub places: Places,
+    /// What becomes of a phone that moves. Default `note`.
+    #[serde(default)]
+    pub drift: Drift,
     /// Whether phones of this tenant may be served over plain http outside of loopback hosts.
     #[serde(default)]
     pub allow_plain_http: bool,

@@ -4,6 +4,7 @@ mod kv;
 mod outbound;
 mod r2;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,12 +16,14 @@ use worker::{
     console_log, console_warn, event,
 };
 
+use crate::afterwards;
 use crate::entry;
 use crate::fault::Fault;
+use crate::guesses::Guesses;
 use crate::keys::{Keys, SecretsError};
 use crate::ports::{Level, Limit, World};
 use crate::request::{HEADERS, MAX_BODY_BYTES, Request, respond, unavailable};
-use crate::serve::{self, Place};
+use crate::serve::Place;
 use crate::step2_redirect::Source;
 use crate::tick;
 use crate::time::Timestamp;
@@ -105,9 +108,21 @@ impl World for Cloudflare {
         Ok(bytes)
     }
 
+    fn guesses<T>(&self, with: impl FnOnce(&mut Guesses) -> T) -> T {
+        thread_local! {
+            static GUESSES: RefCell<Guesses> = const { RefCell::new(Guesses::new()) };
+        }
+        // Nothing waits inside of `with`, so that it is never borrowed twice.
+        GUESSES.with_borrow_mut(with)
+    }
+
     async fn within(&self, limit: Limit, who: &str) -> bool {
         let binding = match limit {
             Limit::RpsMisses => "RPS_MISSES",
+            Limit::RangeMisses => "RANGE_MISSES",
+            Limit::TenantMisses => "TENANT_MISSES",
+            Limit::RefusalsOfDevice => "REFUSALS_OF_DEVICE",
+            Limit::Refusals => "REFUSALS",
             Limit::AdminFailures => "ADMIN_FAILURES",
         };
         let Ok(limiter) = self.env.rate_limiter(binding) else {
@@ -163,7 +178,7 @@ async fn fetch(request: worker::Request, env: Env, context: Context) -> worker::
     let answer = entry::answer(&*world, &place, &request).await;
     if let Some(what) = answer.afterwards {
         let world = Rc::clone(&world);
-        context.wait_until(async move { serve::afterwards(&*world, what).await });
+        context.wait_until(async move { afterwards::write(&*world, what).await });
     }
     outgoing(answer.response)
 }

@@ -1,10 +1,10 @@
 //! Requests as phones and admins send them, and what comes back: always through
 //! [`dialtone::entry::answer`], as the Worker itself does it.
 
-use dialtone::entry;
 use dialtone::request::{Answer, Request};
-use dialtone::serve::{self, Place};
+use dialtone::serve::Place;
 use dialtone::step2_redirect::Source;
+use dialtone::{afterwards, entry};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -88,7 +88,7 @@ pub fn fetch(fake: &Fake, request: &Request) -> Response<Vec<u8>> {
         afterwards,
     } = ask(fake, request);
     if let Some(afterwards) = afterwards {
-        block_on(serve::afterwards(fake, afterwards));
+        block_on(afterwards::write(fake, afterwards));
     }
     response
 }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use dialtone::fault::Fault;
+use dialtone::guesses::Guesses;
 use dialtone::key::{self, Kind};
 use dialtone::keys::Keys;
 use dialtone::ports::{Level, Limit, NoAnswer, Objects, Only, Outbound, World};
@@ -1039,6 +1040,10 @@ impl World for Roads {
 
     fn random<const N: usize>(&self) -> Result<[u8; N], Fault> {
         self.fake.random()
+    }
+
+    fn guesses<T>(&self, with: impl FnOnce(&mut Guesses) -> T) -> T {
+        self.fake.guesses(with)
     }
 
     async fn within(&self, limit: Limit, who: &str) -> bool {

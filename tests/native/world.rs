@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use dialtone::fault::Fault;
+use dialtone::guesses::Guesses;
 use dialtone::keys::Keys;
 use dialtone::ports::{
     Level, Limit, MappingEntry, Mappings, NoAnswer, Object, ObjectEntry, Objects, Only, Outbound,
@@ -19,6 +20,7 @@ use dialtone::ports::{
 };
 use dialtone::time::Timestamp;
 use md5::{Digest, Md5};
+use serde_json::Value;
 
 /// When every test begins: 2026-11-23T09:00:00Z.
 pub const START_S: u64 = 1_795_424_400;
@@ -553,10 +555,11 @@ pub struct Fake {
     /// The log lines, each as one text.
     pub log: RefCell<Vec<String>>,
     /// How many events of one caller are within a limit.
-    pub most: Cell<u32>,
+    pub most: RefCell<BTreeMap<String, u32>>,
     keys: Keys,
     chance: Cell<u64>,
     counted: RefCell<BTreeMap<String, u32>>,
+    guesses: RefCell<Guesses>,
 }
 
 impl Fake {
@@ -572,10 +575,11 @@ impl Fake {
             },
             clock,
             log: RefCell::default(),
-            most: Cell::new(u32::MAX),
+            most: RefCell::default(),
             keys: keys.unwrap_or_else(|error| panic!("{}", error.variable())),
             chance: Cell::new(0x9e37_79b9_7f4a_7c15),
             counted: RefCell::default(),
+            guesses: RefCell::default(),
         })
     }
 
@@ -602,6 +606,27 @@ impl Fake {
             }
         }
         dump
+    }
+
+    /// Lets so many events of a kind pass, per caller and for ever.
+    pub fn limit(&self, limit: Limit, most: u32) {
+        self.most.borrow_mut().insert(format!("{limit:?}"), most);
+    }
+
+    /// The bodies of the objects under a prefix, in the order of their keys.
+    pub fn objects(&self, prefix: &str) -> Vec<Value> {
+        let kept = self.r2.kept.borrow();
+        let under = kept.iter().filter(|(key, _)| key.starts_with(prefix));
+        under
+            .map(|(_, kept)| serde_json::from_slice(&kept.body).unwrap_or_default())
+            .collect()
+    }
+
+    /// What the audit has of this action, not chained yet.
+    pub fn audited(&self, action: &str) -> Vec<Value> {
+        let mut events = self.objects("audit-new/");
+        events.retain(|event| event["action"] == action);
+        events
     }
 
     /// The log so far as one text.
@@ -650,11 +675,16 @@ impl World for Fake {
         }))
     }
 
+    fn guesses<T>(&self, with: impl FnOnce(&mut Guesses) -> T) -> T {
+        with(&mut self.guesses.borrow_mut())
+    }
+
     async fn within(&self, limit: Limit, who: &str) -> bool {
         let mut counted = self.counted.borrow_mut();
         let events = counted.entry(format!("{limit:?} {who}")).or_default();
         *events += 1;
-        *events <= self.most.get()
+        let most = self.most.borrow().get(&format!("{limit:?}")).copied();
+        most.is_none_or(|most| *events <= most)
     }
 
     fn log(&self, level: Level, event: &'static str, fields: &[(&'static str, &str)]) {

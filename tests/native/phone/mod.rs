@@ -1,10 +1,13 @@
 //! A phone's way through the request path: an office with a tenant, a PBX, a few accounts and two
 //! phones, set up as an admin does it.
 
+mod drift;
+mod explain;
 mod faults;
 mod fresh;
 mod optional;
 mod proofs;
+mod refusals;
 mod rps;
 mod token;
 mod uploads;

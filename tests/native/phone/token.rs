@@ -231,13 +231,14 @@ fn what_a_phone_did_first_is_noted_once_and_a_repeat_writes_nothing() {
         fetch(fake, &request);
         (fake.kv.take_count().writes(), fake.r2.take_count().writes())
     };
-    assert_eq!(writes(question(MAC, SERIAL)), (0, 1));
+    // The device's state, and the audit's entry.
+    assert_eq!(writes(question(MAC, SERIAL)), (0, 2));
     assert_eq!(writes(question(MAC, SERIAL)), (0, 0));
-    assert_eq!(writes(office.file("boot.cfg")), (0, 1));
+    assert_eq!(writes(office.file("boot.cfg")), (0, 2));
     assert_eq!(writes(office.file("boot.cfg")), (0, 0));
     assert_eq!(writes(office.file("first.cfg")), (0, 0));
     fake.clock.pass_s(5);
-    assert_eq!(writes(office.file("ACC.cfg")), (0, 1));
+    assert_eq!(writes(office.file("ACC.cfg")), (0, 2));
     assert_eq!(writes(office.file("ACC.cfg")), (0, 0));
     assert_eq!(writes(office.file("BTN.cfg")), (0, 0));
     let seen = office.stored().state.seen;
@@ -251,7 +252,7 @@ fn what_a_phone_did_first_is_noted_once_and_a_repeat_writes_nothing() {
         "accounts/acme-1001",
         &json!({ "display_name": "News" }),
     );
-    assert_eq!(writes(office.file("ACC.cfg")), (0, 1));
+    assert_eq!(writes(office.file("ACC.cfg")), (0, 2));
     assert_eq!(writes(office.file("ACC.cfg")), (0, 0));
     let state = office.stored().state;
     let version = state.files.unwrap().version;

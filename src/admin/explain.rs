@@ -1,0 +1,397 @@
+//! `POST /explain`: what would become of a phone's request, and why. It runs the phone's own path
+//! ([`crate::serve`]) up to where that would write something.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::body;
+use super::device::MASK;
+use super::problem::{Failure, FieldError, Problem};
+use super::save::Context;
+use crate::fault::Fault;
+use crate::ident::{self, Identity};
+use crate::keys::Capability;
+use crate::mac::Mac;
+use crate::ports::World;
+use crate::record::Stored;
+use crate::record::device::Device;
+use crate::record::settings::Setting;
+use crate::render::{From, Ingredients};
+use crate::request::Request;
+use crate::serve::{self, Considered, Fate, Outcome, Question};
+use crate::step2_redirect::{self, Case, Chosen, NamedRule, Placeholders, Source, Weighed, Why};
+use crate::step3_boot_request::Part;
+use crate::store;
+use crate::text::{Country, Id};
+use crate::vendor;
+
+/// A phone's request as an admin describes it. Everything is optional.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Described {
+    /// `mac=` of the query, in any spelling.
+    mac: Option<String>,
+    /// `serial=` of the query.
+    serial: Option<String>,
+    /// The header `User-Agent`.
+    user_agent: Option<String>,
+    /// The header `Accept`.
+    accept: Option<String>,
+    /// The path, with a query if it has one. Default `/rps`.
+    path: Option<String>,
+    /// False: by plain http. Default true.
+    https: Option<bool>,
+    /// The source address.
+    ip: Option<IpAddr>,
+    /// The country that the platform would say.
+    country: Option<Country>,
+    /// The continent.
+    continent: Option<Country>,
+    /// The autonomous system.
+    asn: Option<u32>,
+    /// The subject of a client certificate that the platform verified.
+    certificate: Option<String>,
+}
+
+/// The longest path of a request (Workers limits, "URL").
+const LONGEST_PATH: usize = 16_384;
+
+impl Described {
+    /// The request.
+    fn request(self, context: &Context) -> Result<Request, Problem> {
+        let mut errors = Vec::new();
+        let mut headers = HeaderMap::new();
+        for (pointer, name, text) in [
+            ("/user_agent", http::header::USER_AGENT, self.user_agent),
+            ("/accept", http::header::ACCEPT, self.accept),
+        ] {
+            match HeaderValue::try_from(text.unwrap_or_default()) {
+                Ok(value) => drop(headers.insert(name, value)),
+                Err(_) => errors.push(FieldError::new(pointer, "is no value of a header")),
+            }
+        }
+        let path = self.path.unwrap_or_else(|| "/rps".to_owned());
+        if !path.starts_with('/') || path.len() > LONGEST_PATH || !path.is_ascii() {
+            let detail = "must begin with / and be ASCII, percent-encoded, of at most 16,384 bytes";
+            errors.push(FieldError::new("/path", detail));
+        }
+        if !errors.is_empty() {
+            return Err(Problem::invalid(errors));
+        }
+        let (path, query) = path.split_once('?').unwrap_or((&path, ""));
+        let mut pairs = form_urlencoded::Serializer::new(query.to_owned());
+        for (name, value) in [("mac", self.mac), ("serial", self.serial)] {
+            if let Some(value) = value {
+                pairs.append_pair(name, &value);
+            }
+        }
+        let text = |code: Option<Country>| code.map(|code| code.as_str().to_owned());
+        let host = context.origin.split_once("://").map(|(_, host)| host);
+        Ok(Request {
+            method: Method::GET,
+            https: self.https.unwrap_or(true),
+            host: host.unwrap_or_default().to_owned(),
+            path: path.to_owned(),
+            query: pairs.finish(),
+            headers,
+            body: Vec::new(),
+            source: Source {
+                address: self.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+                country: text(self.country),
+                continent: text(self.continent),
+                asn: self.asn,
+                certificate: self.certificate.filter(|subject| !subject.is_empty()),
+            },
+        })
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug, Serialize)]
+struct Explained {
+    /// Who the phone says it is, and where each of that comes from.
+    identified: Identity,
+    /// Each rule that may decide the URL, and why it does or does not.
+    rules: Vec<ShownRule>,
+    /// Each proof, and why it holds or does not.
+    proofs: Vec<Weighed>,
+    decision: Decision,
+    /// Why, in words.
+    reason: &'static str,
+    /// The HTTP status that the phone would get, but for limits.
+    status: u16,
+    /// Where it would be sent, without the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    /// What it would ask for there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boot: Option<String>,
+    /// The files of the device.
+    files: Vec<ShownFile>,
+    /// The settings in them, and the record that each comes from.
+    settings: Map<String, Value>,
+    /// The revisions of the shared records that they are made of.
+    made_of: Map<String, Value>,
+}
+
+/// What is decided.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Decision {
+    /// It is told where its files are.
+    Redirected,
+    /// The same, and it would use up the window.
+    ClaimsWindow,
+    /// It gets a file that is the same for everybody.
+    Common,
+    /// It gets its file.
+    Served,
+    /// It is told to come back later.
+    Later,
+    /// It gets the uniform 404.
+    Refused,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownRule {
+    id: Id,
+    url: String,
+    priority: i32,
+    /// How many fields match; absent if one does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fields: Option<usize>,
+    /// The first field that does not match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    differs: Option<&'static str>,
+    /// Whether it is the one that decides.
+    chosen: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownFile {
+    name: &'static str,
+    content_type: &'static str,
+}
+
+impl Explained {
+    fn refused(identified: Identity, reason: &'static str) -> Self {
+        Self {
+            identified,
+            rules: Vec::new(),
+            proofs: Vec::new(),
+            decision: Decision::Refused,
+            reason,
+            status: 404,
+            url: None,
+            boot: None,
+            files: Vec::new(),
+            settings: Map::new(),
+            made_of: Map::new(),
+        }
+    }
+}
+
+/// Explains a request.
+///
+/// # Errors
+/// A [`Failure`] for a body that describes none, or of the stores.
+pub async fn explain<W: World>(
+    world: &W,
+    context: &Context,
+    request: &Request,
+) -> Result<Response<Vec<u8>>, Failure> {
+    let described: Described = body::parse(body::object(request)?)?;
+    let request = described.request(context)?;
+    let identified = ident::identify(
+        &request.path,
+        &request.query,
+        request.header("user-agent"),
+        request.source.certificate.as_deref().unwrap_or_default(),
+    );
+    let explained = match request.path.strip_prefix("/p/") {
+        Some(rest) => provisioning(world, context, &request, identified, rest).await?,
+        None => rps(world, context, &request, identified).await?,
+    };
+    super::json(StatusCode::OK, &explained)
+}
+
+/// Whether a device is there for whoever asks.
+fn is_seen(context: &Context, device: &Stored<Device>) -> bool {
+    let tenant = context.caller.tenant.as_ref();
+    device.alive() && tenant.is_none_or(|tenant| *tenant == device.record.tenant)
+}
+
+async fn rps<W: World>(
+    world: &W,
+    context: &Context,
+    request: &Request,
+    identified: Identity,
+) -> Result<Explained, Failure> {
+    let Some(question) = Question::read(world.keys(), request)? else {
+        let reason = "no phone asks for such a path";
+        return Ok(Explained::refused(identified, reason));
+    };
+    let mut explained = Explained::refused(identified, Why::Unknown.label());
+    let common = question.common(&context.origin, request)?.is_some();
+    if question.optional {
+        explained.reason = "phones can do without this file";
+        return Ok(explained);
+    }
+    if common {
+        explained.decision = Decision::Common;
+        explained.reason = "the file is the same for everybody";
+        explained.status = 200;
+    }
+    let Some(mac) = question.ask.mac else {
+        return Ok(explained);
+    };
+    let origin = &context.origin;
+    let Considered { known, outcome } =
+        serve::consider(world, origin, request, &question, mac).await?;
+    let Some(device) = known.device.map(|device| device.stored) else {
+        return Ok(explained);
+    };
+    if !is_seen(context, &device) {
+        return Ok(explained);
+    }
+    let case = Case {
+        ask: &question.ask,
+        key: question.key,
+        device: &device,
+        policy: &known.policy,
+        source: &request.source,
+        now: world.now(),
+    };
+    explained.proofs = case.proofs().to_vec();
+    (explained.decision, explained.reason, explained.status) = match outcome {
+        Outcome::LetIn(response, proof, claim) => {
+            let decision = match claim {
+                Some(_) => Decision::ClaimsWindow,
+                None => Decision::Redirected,
+            };
+            let weighed = case.proofs().into_iter();
+            let because = weighed.filter(|weighed| weighed.proof == proof);
+            let because = because.map(|weighed| weighed.because).next();
+            (
+                decision,
+                because.unwrap_or_default(),
+                response.status().as_u16(),
+            )
+        }
+        Outcome::Refused(_) if common => (explained.decision, explained.reason, 200),
+        Outcome::Refused(why) => (Decision::Refused, why.label(), 404),
+    };
+    ways(
+        &mut explained,
+        context,
+        mac,
+        &device,
+        &known.rules,
+        &request.source,
+    )?;
+    files(&mut explained, world, mac, device).await?;
+    Ok(explained)
+}
+
+/// Adds where the device is sent, and by which rule.
+fn ways(
+    explained: &mut Explained,
+    context: &Context,
+    mac: Mac,
+    device: &Stored<Device>,
+    rules: &[NamedRule],
+    source: &Source,
+) -> Result<(), Fault> {
+    let device = &device.record;
+    let chosen = step2_redirect::choose(device, rules, source);
+    let shown = |named: &NamedRule| {
+        let matches = step2_redirect::specificity(&named.rule, device, source);
+        ShownRule {
+            id: named.id.clone(),
+            url: named.rule.url.as_str().to_owned(),
+            priority: named.rule.priority,
+            fields: matches.ok(),
+            differs: matches.err(),
+            chosen: matches!(chosen, Chosen::Rule(rule) if rule.id == named.id),
+        }
+    };
+    explained.rules = rules.iter().map(shown).collect();
+    let ours = format!("{}/p/{MASK}/", context.origin);
+    explained.url = Some(chosen.fill(Placeholders {
+        ours: &ours,
+        token: MASK,
+        device,
+        mac,
+    }));
+    let model = vendor::model(device.vendor, &device.model)
+        .ok_or(Fault::Broken("model not in catalogue"))?;
+    explained.boot = Some(device.vendor.rules().boot_name(mac, model));
+    Ok(())
+}
+
+async fn provisioning<W: World>(
+    world: &W,
+    context: &Context,
+    request: &Request,
+    identified: Identity,
+    rest: &str,
+) -> Result<Explained, Failure> {
+    let token = rest.split_once('/').map_or(rest, |(token, _)| token);
+    let mut explained = Explained::refused(identified, Fate::Forged.label());
+    let Some(signed) = world.keys().verify(Capability::Token, token) else {
+        return Ok(explained);
+    };
+    let mac = signed.mac;
+    let device = store::load::<Device, W>(world, &mac.to_string()).await?;
+    let Some(device) = device.map(|device| device.stored) else {
+        return Ok(explained);
+    };
+    if !is_seen(context, &device) {
+        return Ok(explained);
+    }
+    let (answer, fate) = serve::provision(world, &context.origin, request, rest).await?;
+    explained.reason = fate.label();
+    explained.status = answer.response.status().as_u16();
+    explained.decision = match fate {
+        Fate::Served(_) => Decision::Served,
+        Fate::Moved => Decision::Later,
+        _ if answer.response.status().is_success() => Decision::Served,
+        _ => Decision::Refused,
+    };
+    files(&mut explained, world, mac, device).await?;
+    Ok(explained)
+}
+
+/// Adds the device's files, and what they are made of.
+async fn files<W: World>(
+    explained: &mut Explained,
+    world: &W,
+    mac: Mac,
+    device: Stored<Device>,
+) -> Result<(), Fault> {
+    let rules = device.record.vendor.rules();
+    let model = vendor::model(device.record.vendor, &device.record.model)
+        .ok_or(Fault::Broken("model not in catalogue"))?;
+    let shown = |part: &Part| ShownFile {
+        name: part.neutral_name(),
+        content_type: rules.content_type(*part),
+    };
+    explained.files = rules.parts(model).iter().map(shown).collect();
+    let made = Ingredients::gather(world, mac, device, From::R2).await?;
+    let values = serde_json::to_value(made.settings()).map_err(|_| Fault::Broken("settings"))?;
+    for (setting, from) in made.origins() {
+        let value = match setting {
+            Setting::AdminPassword | Setting::UserPassword => json!(MASK),
+            _ => values.get(setting.name()).cloned().unwrap_or_default(),
+        };
+        let shown = json!({ "value": value, "from": from });
+        explained.settings.insert(setting.name().to_owned(), shown);
+    }
+    for (record, rev) in made.sources("").records {
+        explained.made_of.insert(record, rev.into());
+    }
+    Ok(())
+}
