@@ -5,6 +5,7 @@ mod admin;
 mod build;
 mod demo;
 mod phone;
+mod scan;
 mod screen;
 mod signal;
 mod size;
@@ -29,7 +30,9 @@ Tasks, as `cargo xtask <task>`:
                                      that it removes again; the token is also taken from
                                      DIALTONE_ADMIN_TOKEN. `--local` in place of the URL starts one
   soak [--minutes N] [--seed S]      plays admins, phones and strangers at random, for 10 minutes
-       [--tenth]                     if not told otherwise; a tenth of that with --tenth
+       [--tenth] [--scan]            if not told otherwise, then a stranger who counts through
+                                     100,000 MACs; a tenth of that with --tenth, the stranger alone
+                                     with --scan
   test                               all checks and tests, as CI runs them
   tools                              what the other tasks need: the wasm target, the npm packages
   help                               this list

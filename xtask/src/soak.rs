@@ -10,6 +10,7 @@ use dialtone_kit::workerd::{Options, Workerd};
 use serde_json::{Value, json};
 
 use crate::admin::Admin;
+use crate::scan;
 
 /// How long a whole soak takes if nobody says otherwise.
 const MINUTES: u64 = 10;
@@ -18,10 +19,16 @@ const MINUTES: u64 = 10;
 const PHONES: usize = 6;
 
 /// Numbers without a pattern but with a seed (xorshift64*, Vigna 2016): a run can be repeated.
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    /// Numbers of this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    /// One of 0 to `sides` - 1.
+    pub fn roll(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -56,6 +63,8 @@ struct Tally {
 pub fn run(arguments: &[String]) -> Result<()> {
     let mut time = Duration::from_secs(MINUTES * 60);
     let mut seed = None;
+    let mut macs = scan::MACS;
+    let mut scan_alone = false;
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         let mut number = || -> Result<u64> {
@@ -68,20 +77,28 @@ pub fn run(arguments: &[String]) -> Result<()> {
         match word.as_str() {
             "--minutes" => time = Duration::from_secs(number()? * 60),
             "--seed" => seed = Some(number()?),
-            "--tenth" => time = Duration::from_secs(MINUTES * 6),
-            _ => bail!("say cargo xtask soak [--minutes N] [--seed N] [--tenth]"),
+            "--tenth" => {
+                time = Duration::from_secs(MINUTES * 6);
+                macs = scan::MACS / 10;
+            }
+            "--scan" => scan_alone = true,
+            _ => bail!("say cargo xtask soak [--minutes N] [--seed N] [--tenth] [--scan]"),
         }
     }
     let mut fresh = [0; 8];
     getrandom::fill(&mut fresh).context("this machine gives no random bytes")?;
-    soak(time, seed.unwrap_or(u64::from_le_bytes(fresh)))
+    let seed = seed.unwrap_or(u64::from_le_bytes(fresh));
+    if !scan_alone {
+        soak(time, seed)?;
+    }
+    scan::run(macs, seed)
 }
 
 /// One run.
 pub fn soak(time: Duration, seed: u64) -> Result<()> {
     println!("soak: {} s with --seed {seed}", time.as_secs());
     let mut workerd = Workerd::start(&Options::new())?;
-    let mut dice = Dice(seed | 1);
+    let mut dice = Dice::new(seed);
     let mut phones = set_up(&workerd)?;
     let mut tally = Tally::default();
     let start = Instant::now();
