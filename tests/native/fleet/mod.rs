@@ -9,6 +9,7 @@ mod fanvil;
 mod gigaset;
 mod grandstream;
 mod htek;
+mod injection;
 mod power_on;
 mod properties;
 mod records;
