@@ -6,6 +6,7 @@ mod asterisk;
 mod expected;
 mod fixtures;
 mod fleet;
+mod fuzz;
 mod golden;
 mod ident;
 mod phone;
