@@ -118,7 +118,7 @@ fn no_secret_stands_in_clear_in_the_stores_or_in_the_log() {
         .lines()
         .filter(|line| line.contains("\"event\":"))
         .collect();
-    assert!(ours.contains("\"event\":\"device.rotated\""), "{log}");
+    assert!(ours.contains("\"action\":\"device.rotated\""), "{log}");
     clear::not_in("the Worker's own log", &ours, &tokens);
 }
 
