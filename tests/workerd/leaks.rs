@@ -107,6 +107,7 @@ fn no_secret_stands_in_clear_in_the_stores_or_in_the_log() {
     tokens.push(("a new token", segment(&phone.server)));
 
     let all = [secrets.clone(), tokens.clone()].concat();
+    no_answer_holds(&office, &yealink.mac, &all);
     clear::not_in_files(worker.persist_dir(), &all, "leaks-1001");
 
     let log = worker.log();
@@ -120,6 +121,65 @@ fn no_secret_stands_in_clear_in_the_stores_or_in_the_log() {
         .collect();
     assert!(ours.contains("\"action\":\"device.rotated\""), "{log}");
     clear::not_in("the Worker's own log", &ours, &tokens);
+}
+
+/// Reads everything that an admin can read without asking for secrets, and what is said of calls that
+/// are wrong.
+#[track_caller]
+fn no_answer_holds(office: &Office, mac: &str, secrets: &[Secret]) {
+    let mut paths: Vec<String> = [
+        "tenants",
+        "profiles",
+        "pbxes",
+        "accounts",
+        "devices",
+        "rules",
+        "status",
+        "models",
+        "audit",
+        "tokens",
+        "tenants/leaks",
+        "pbxes/leaks-pbx",
+        "accounts/leaks-1001",
+        "nothing",
+    ]
+    .map(ToOwned::to_owned)
+    .to_vec();
+    for rest in ["", "/status", "/files"] {
+        paths.push(format!("devices/{mac}{rest}"));
+    }
+    for name in ["boot.cfg", "first.cfg", "ACC.cfg", "BTN.cfg", "all.cfg"] {
+        paths.push(format!("devices/{mac}/files/{name}"));
+    }
+    let mut answers: Vec<(String, String)> = paths
+        .into_iter()
+        .map(|path| {
+            let answer = office.admin.call("GET", &path, None).text();
+            (path, answer)
+        })
+        .collect();
+    let own = &secrets[2].1;
+    for (method, path, body) in [
+        ("POST", "explain", json!({"mac": mac, "serial": "1"})),
+        (
+            "PUT",
+            "accounts/leaks-1001",
+            json!({"tenant": "leaks", "password": own}),
+        ),
+        (
+            "PATCH",
+            "accounts/leaks-1001",
+            json!({"username": 1, "password": own}),
+        ),
+        ("PATCH", "accounts/leaks-1001", json!({"pin": [own]})),
+    ] {
+        let answer = office.admin.call(method, path, Some(&body)).text();
+        answers.push((format!("{method} {path} {body}"), answer));
+    }
+    for (what, answer) in &answers {
+        assert!(!answer.is_empty(), "{what}");
+        clear::not_in(what, answer, secrets);
+    }
 }
 
 /// The last segment of a URL that ends in a slash.

@@ -25,6 +25,7 @@ mod phones;
 mod readers;
 mod records;
 mod refusals;
+mod restored;
 mod secrets;
 mod token;
 #[path = "../native/vendors/mod.rs"]
