@@ -86,17 +86,7 @@ fn no_secret_stands_in_clear_in_the_stores_or_in_the_log() {
     office.admin.delete(&format!("devices/{}", third.mac));
     office.admin.delete("accounts/leaks-made");
     worker.trigger_cron().unwrap();
-    // Guesses and faults get into logs as well.
-    http::get(&format!("{}ACC.cfg", third.base()))
-        .send()
-        .unwrap();
-    http::get(&format!("{}x", yealink.first_access()))
-        .send()
-        .unwrap();
-    http::get(&format!("{}/api/v1/x", worker.url()))
-        .bearer("leaks-wrong-token")
-        .send()
-        .unwrap();
+    guess(&worker, third.base(), yealink.first_access());
     secrets.push(("a wrong token", "leaks-wrong-token".to_owned()));
 
     let mut tokens: Vec<Secret> = Vec::new();
@@ -121,6 +111,16 @@ fn no_secret_stands_in_clear_in_the_stores_or_in_the_log() {
         .collect();
     assert!(ours.contains("\"action\":\"device.rotated\""), "{log}");
     clear::not_in("the Worker's own log", &ours, &tokens);
+}
+
+/// Guesses and faults get into logs as well.
+fn guess(worker: &Workerd, ended: &str, key: &str) {
+    http::get(&format!("{ended}ACC.cfg")).send().unwrap();
+    http::get(&format!("{key}x")).send().unwrap();
+    http::get(&format!("{}/api/v1/x", worker.url()))
+        .bearer("leaks-wrong-token")
+        .send()
+        .unwrap();
 }
 
 /// Reads everything that an admin can read without asking for secrets, and what is said of calls that
