@@ -1,6 +1,7 @@
 //! The first look at a request: is it a phone's, or an admin's?
 
-use http::{Method, Response, StatusCode};
+use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use crate::admin;
 use crate::admin::problem::{Kind, Problem};
@@ -19,7 +20,9 @@ pub async fn answer<W: World>(world: &W, place: &Place<'_>, request: &Request) -
     let mut answer = if under("/rps") || under("/p") {
         serve::phone(world, place, request).await
     } else if under("/api/v1") {
-        admin::answer(world, place, request).await.into()
+        let mut response = admin::answer(world, place, request).await;
+        guard(response.headers_mut());
+        response.into()
     } else {
         refuse().into()
     };
@@ -30,12 +33,29 @@ pub async fn answer<W: World>(world: &W, place: &Place<'_>, request: &Request) -
     answer
 }
 
+/// What a browser must not do with an answer of the admin API: guess its type, run or frame anything
+/// of it, or tell another site its URL. No header lets another site read it (Fetch, "CORS protocol").
+fn guard(headers: &mut HeaderMap) {
+    for (name, value) in [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+        (REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
 /// The answer to a request whose body is longer than anybody may send.
 #[must_use]
 pub fn too_long(path: &str) -> Response<Vec<u8>> {
     let detail = format!("a body may have {MAX_BODY_BYTES} bytes");
     if path.starts_with("/api/") {
-        return Problem::new(Kind::TooLarge, detail).respond();
+        let mut response = Problem::new(Kind::TooLarge, detail).respond();
+        guard(response.headers_mut());
+        return response;
     }
     let text = format!("{detail}\n").into_bytes();
     respond(

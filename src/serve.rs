@@ -3,7 +3,9 @@
 //! `/rps...` is steps 1 and 2, `/p/{token}/{file}` steps 3 to 6. A caller that is refused gets one
 //! and the same answer after the same reads; a fault of ours is 503, so that a phone keeps what it has.
 
-use http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{
+    ALLOW, CONTENT_TYPE, ETAG, HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER,
+};
 use http::{Method, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -487,6 +489,9 @@ fn redirect<W: World>(
             let value = HeaderValue::from_str(&location).map_err(|_| Fault::Broken("location"))?;
             let mut response = respond(StatusCode::FOUND, "text/plain; charset=utf-8", Vec::new());
             response.headers_mut().insert(LOCATION, value);
+            // The URL holds the token, and a browser would tell it to wherever it goes next.
+            let none = HeaderValue::from_static("no-referrer");
+            response.headers_mut().insert(REFERRER_POLICY, none);
             response
         }
         Form::File(name) => {
