@@ -14,6 +14,7 @@ mod phone;
 mod readers;
 mod reconcile;
 mod regressions;
+mod security;
 mod settings;
 mod vendors;
 mod world;

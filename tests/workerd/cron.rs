@@ -88,10 +88,15 @@ fn answer(
         .lock()
         .unwrap()
         .push(head.lines().next().unwrap_or_default().to_owned());
+    // What it says with a redirect is where to.
+    let location = match status {
+        300..400 => format!("Location: {}\r\n", body.trim_matches('"')),
+        _ => String::new(),
+    };
     write!(
         &*stream,
         "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nConnection: close\r\n\
-         Content-Length: {}\r\n\r\n{body}",
+         {location}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }
@@ -176,6 +181,24 @@ fn a_run_sees_each_pbx_for_itself_and_says_what_is_wrong_with_it() {
     assert!(worker.log().contains(line), "{}", worker.log());
     // Observed, and never touched.
     assert_eq!(fine.asked(), ["GET /ari/endpoints HTTP/1.1"]);
+}
+
+#[test]
+fn a_pbx_leads_the_worker_nowhere_else() {
+    let worker = Workerd::start(&Options::new()).unwrap();
+    let (leading, inside) = (Ari::start(), Ari::start());
+    leading.says(302, &json!(format!("{}/endpoints", inside.url())));
+    let offices = open(&worker, &[("leading", leading.url(), "http 302")]);
+    worker.trigger_cron().unwrap();
+    let (office, _, outcome) = &offices[0];
+    let run = last_run(&worker);
+    assert_eq!(
+        run["pbxes"][office.id.clone() + "-pbx"]["outcome"],
+        *outcome,
+        "{run}"
+    );
+    assert_eq!(leading.asked().len(), 1);
+    assert_eq!(inside.asked(), Vec::<String>::new());
 }
 
 #[test]
