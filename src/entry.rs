@@ -19,7 +19,7 @@ pub async fn answer<W: World>(world: &W, place: &Place<'_>, request: &Request) -
     let mut answer = if under("/rps") || under("/p") {
         serve::phone(world, place, request).await
     } else if under("/api/v1") {
-        admin::answer(world, place, request).await.into()
+        admin::answer(world, place, request).await
     } else {
         refuse().into()
     };

@@ -127,6 +127,8 @@ pub enum Limit {
     RpsMisses,
     /// Admin calls without a valid token, per source address.
     AdminFailures,
+    /// Ids of other tenants that the holder of a token wanted to make records under, per token.
+    AdminTaken,
 }
 
 /// What a log line is about.

@@ -50,7 +50,8 @@ pub struct Answer {
     pub afterwards: Option<Afterwards>,
 }
 
-/// What a phone did for the first time, to be written after it has its answer.
+/// What is written after the caller has its answer: what a phone did for the first time, and that a
+/// token is in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Afterwards {
     /// It was told where its files are.
@@ -66,6 +67,8 @@ pub enum Afterwards {
         /// The version of its files.
         version: u64,
     },
+    /// A token of the admin API was used, and not noted to be within the hour.
+    TokenUsed(crate::text::Id),
 }
 
 impl From<Response<Vec<u8>>> for Answer {

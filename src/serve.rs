@@ -7,6 +7,7 @@ use http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderValue, LOCATION, RETRY_AFTER
 use http::{Method, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use crate::admin;
 use crate::fault::Fault;
 use crate::finish::{self, RulePack};
 use crate::json;
@@ -640,27 +641,33 @@ pub fn note_fetch(
     news
 }
 
-/// Writes down what a phone did, once it has its answer. A failure costs a line in a status, so it
-/// is logged and not repeated for ever.
+/// Writes down what a phone did, or that a token is in use, once the caller has its answer. A
+/// failure costs a line in a status, so it is logged and not repeated for ever.
 pub async fn afterwards<W: World>(world: &W, what: Afterwards) {
     let now = world.now();
-    let mac = match &what {
-        Afterwards::Redirected(mac) | Afterwards::Fetched { mac, .. } => *mac,
-    };
-    let noted = store::update::<Device, W>(world, &mac.to_string(), |stored| match &what {
-        Afterwards::Redirected(_) if stored.state.seen.redirected.is_some() => false,
-        Afterwards::Redirected(_) => {
-            stored.state.seen.redirected = Some(now);
-            true
+    let noted = match what {
+        Afterwards::Redirected(mac) => {
+            store::update::<Device, W>(world, &mac.to_string(), |stored| {
+                let seen = &mut stored.state.seen.redirected;
+                let news = seen.is_none();
+                seen.get_or_insert(now);
+                news
+            })
+            .await
+            .map(drop)
         }
         Afterwards::Fetched {
+            mac,
             token,
             part,
             version,
-            ..
-        } => note_fetch(&mut stored.state, *token, *part, *version, now),
-    })
-    .await;
+        } => store::update::<Device, W>(world, &mac.to_string(), |stored| {
+            note_fetch(&mut stored.state, token, part, version, now)
+        })
+        .await
+        .map(drop),
+        Afterwards::TokenUsed(id) => admin::token::note_use(world, &id).await,
+    };
     if let Err(fault) = noted {
         world.log(
             Level::Warn,

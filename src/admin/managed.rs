@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
+
+use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
+use crate::audit;
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
@@ -14,6 +18,7 @@ use crate::record::pbx::{Mode, Pbx};
 use crate::record::profile::Profile;
 use crate::record::rule::Rule;
 use crate::record::tenant::Tenant;
+use crate::record::token::{Token, TokenState};
 use crate::record::{Record, Stored};
 use crate::render::{From, Ingredients};
 use crate::step2_redirect::UrlTemplate;
@@ -26,6 +31,17 @@ use crate::vendor::{self, Objection};
 /// A record that the admin API saves and deletes.
 #[expect(async_fn_in_trait, reason = "an isolate has one thread")]
 pub trait Managed: Record {
+    /// Where in a body the tenant stands (RFC 6901).
+    const TENANT: &'static str = "/tenant";
+
+    /// Members of an answer that stand in no record: a caller may send back what it got.
+    const READ_ONLY: &'static [&'static str] = &[];
+
+    /// Refuses what a caller may not write for any tenant, whoever made it.
+    fn allowed(&self, _caller: &Caller) -> Result<(), Problem> {
+        Ok(())
+    }
+
     /// Everything that is wrong with the record as a whole; nothing is written.
     async fn check<W: World>(
         &self,
@@ -68,6 +84,9 @@ pub trait Managed: Record {
     ) -> Result<Vec<Objection>, Fault> {
         Ok(Vec::new())
     }
+
+    /// Adds to what an answer shows of the record what stands beside it.
+    fn add_beside(_stored: &Stored<Self>, _shown: &mut Map<String, Value>) {}
 
     /// What opens a device's files; other records open nothing.
     fn access(_stored: &Stored<Self>) -> Option<Access> {
@@ -169,6 +188,7 @@ impl Managed for Tenant {
                 (Kind::Account, Some(id)) => has::<Account, W>(world, &tenant, id).await?,
                 (Kind::Rule, Some(id)) => has::<Rule, W>(world, &tenant, id).await?,
                 (Kind::Device, Some(id)) => has::<Device, W>(world, &tenant, id).await?,
+                (Kind::Token, Some(id)) => has::<Token, W>(world, &tenant, id).await?,
                 (Kind::Tenant, _) | (_, None) => false,
             };
             if there {
@@ -194,6 +214,16 @@ impl Managed for Profile {
 }
 
 impl Managed for Rule {
+    const TENANT: &'static str = "/match/tenant";
+
+    fn allowed(&self, caller: &Caller) -> Result<(), Problem> {
+        match self.tenant() {
+            Some(_) => Ok(()),
+            // It sends every tenant's phones somewhere.
+            None => caller.needs(Role::Owner),
+        }
+    }
+
     async fn check<W: World>(
         &self,
         world: &W,
@@ -307,6 +337,10 @@ impl Managed for Account {
     }
 
     fn settle(next: &mut Stored<Self>, former: Option<&Stored<Self>>, _: Timestamp) {
+        if former.is_some_and(|former| former.record.tenant != next.record.tenant) {
+            // The devices of the tenant that had the id before are none of this one's.
+            next.state.devices.clear();
+        }
         if let Some(former) = former.filter(|former| former.alive()) {
             let before = (&former.record.pbx, &former.record.username);
             if before != (&next.record.pbx, &next.record.username) {
@@ -575,6 +609,68 @@ impl Managed for Device {
     }
 }
 
+/// Names that the audit has for others than the holders of tokens.
+const RESERVED: [&str; 3] = [Caller::ADMIN, audit::PHONE, audit::DIALTONE];
+
+impl Managed for Token {
+    const READ_ONLY: &'static [&'static str] = &["token", "last_used_at"];
+
+    fn allowed(&self, caller: &Caller) -> Result<(), Problem> {
+        let outlives = |end: Timestamp| self.expires_at.is_none_or(|at| at > end);
+        if self.role <= caller.role && !caller.expires_at.is_some_and(outlives) {
+            return Ok(());
+        }
+        let detail = "nobody gives a token more than the own one has: role, tenant, time";
+        Err(Problem::new(ProblemKind::Forbidden, detail))
+    }
+
+    async fn check<W: World>(
+        &self,
+        world: &W,
+        _: &Context,
+        id: &str,
+        _: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<FieldError>, Fault> {
+        let mut errors = match &self.tenant {
+            Some(tenant) => check_tenant(world, tenant).await?,
+            None => Vec::new(),
+        };
+        if RESERVED.contains(&id) {
+            errors.push(FieldError::new("/id", "is a name that the audit needs"));
+        }
+        if self.expires_at.is_some_and(|at| at <= world.now()) {
+            errors.push(FieldError::new("/expires_at", "is past"));
+        }
+        Ok(errors)
+    }
+
+    async fn prepare<W: World>(
+        world: &W,
+        _: &Context,
+        id: &str,
+        next: &mut Stored<Self>,
+    ) -> Result<(), Failure> {
+        if next.state.digest.is_none() {
+            next.state.renew(world, id)?;
+        }
+        Ok(())
+    }
+
+    fn retire(next: &mut Stored<Self>) {
+        next.state = TokenState::default();
+    }
+
+    fn add_beside(stored: &Stored<Self>, shown: &mut Map<String, Value>) {
+        if let Some(at) = stored.state.last_used_at {
+            shown.insert("last_used_at".to_owned(), at.to_string().into());
+        }
+        // Only where it was just made: it is not stored.
+        if let Some(text) = &stored.state.text {
+            shown.insert("token".to_owned(), text.reveal().into());
+        }
+    }
+}
+
 /// The most lines that a record may have, whatever the model: more than any phone, base or handset.
 const MOST_LINES: usize = 255;
 
@@ -618,12 +714,4 @@ async fn add_device<W: World>(
     })
     .await?;
     Ok(!full)
-}
-
-/// The kind of a record, for the routes.
-#[must_use]
-pub fn kind_of(collection: &str) -> Option<Kind> {
-    Kind::ALL
-        .into_iter()
-        .find(|kind| kind.collection() == collection)
 }

@@ -109,6 +109,7 @@ impl World for Cloudflare {
         let binding = match limit {
             Limit::RpsMisses => "RPS_MISSES",
             Limit::AdminFailures => "ADMIN_FAILURES",
+            Limit::AdminTaken => "ADMIN_TAKEN",
         };
         let Ok(limiter) = self.env.rate_limiter(binding) else {
             return true;
