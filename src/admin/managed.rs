@@ -11,7 +11,7 @@ use crate::audit;
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
-use crate::ports::{Objects, Only, World};
+use crate::ports::{Object, Objects, Only, World};
 use crate::record::account::{Account, MOST_DEVICES};
 use crate::record::device::{Access, Device, DeviceState, Window};
 use crate::record::pbx::{Mode, Pbx};
@@ -53,6 +53,11 @@ pub trait Managed: Record {
 
     /// Carries the state over from the former record, alive or deleted.
     fn settle(_next: &mut Stored<Self>, _former: Option<&Stored<Self>>, _now: Timestamp) {}
+
+    /// Refuses what shows only with everything put together; nothing is written.
+    async fn fits<W: World>(_world: &W, _id: &str, _next: &Stored<Self>) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// The last thing before the compare-and-set: takes names, makes files.
     async fn prepare<W: World>(
@@ -351,16 +356,24 @@ impl Managed for Account {
         }
     }
 
+    async fn fits<W: World>(world: &W, id: &str, next: &Stored<Self>) -> Result<(), Failure> {
+        let errors = phones_object(world, id, next).await?;
+        if !errors.is_empty() {
+            return Err(Problem::invalid(errors).into());
+        }
+        let key = key::name(&next.record.pbx, &next.record.username);
+        match world.r2().get(&key).await? {
+            Some(held) => name_is_free(world, id, &next.record, &held).await,
+            None => Ok(()),
+        }
+    }
+
     async fn prepare<W: World>(
         world: &W,
         _: &Context,
         id: &str,
         next: &mut Stored<Self>,
     ) -> Result<(), Failure> {
-        let errors = phones_object(world, id, next).await?;
-        if !errors.is_empty() {
-            return Err(Problem::invalid(errors).into());
-        }
         take_name(world, id, &next.record).await
     }
 
@@ -424,6 +437,24 @@ async fn has_line<W: World>(world: &W, mac: Mac, account: &str) -> Result<bool, 
     }))
 }
 
+/// Refuses a username at a PBX that another account has.
+async fn name_is_free<W: World>(
+    world: &W,
+    id: &str,
+    record: &Account,
+    held: &Object,
+) -> Result<(), Failure> {
+    let holder = String::from_utf8_lossy(&held.body).into_owned();
+    let name = record.username.as_str();
+    if holder == id || !is_holder(world, &holder, &record.pbx, name).await? {
+        return Ok(());
+    }
+    let detail = "another account has this username at this PBX";
+    Err(Problem::new(ProblemKind::Taken, detail)
+        .at("/username")
+        .into())
+}
+
 /// Takes a username at a PBX for an account. What an account holds that does not have this name any
 /// more, or never came to be, can be taken over.
 async fn take_name<W: World>(world: &W, id: &str, record: &Account) -> Result<(), Failure> {
@@ -442,14 +473,7 @@ async fn take_name<W: World>(world: &W, id: &str, record: &Account) -> Result<()
         if held.body == id.as_bytes() {
             return Ok(());
         }
-        let holder = String::from_utf8_lossy(&held.body).into_owned();
-        let live = is_holder(world, &holder, &record.pbx, record.username.as_str()).await?;
-        if live {
-            let detail = "another account has this username at this PBX";
-            return Err(Problem::new(ProblemKind::Taken, detail)
-                .at("/username")
-                .into());
-        }
+        name_is_free(world, id, record, &held).await?;
         let only = Only::Version(&held.etag);
         if world
             .r2()
@@ -550,12 +574,7 @@ impl Managed for Device {
         });
     }
 
-    async fn prepare<W: World>(
-        world: &W,
-        context: &Context,
-        id: &str,
-        next: &mut Stored<Self>,
-    ) -> Result<(), Failure> {
+    async fn fits<W: World>(world: &W, id: &str, next: &Stored<Self>) -> Result<(), Failure> {
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
         // What the vendor's files cannot carry shows only with everything put together.
         let made = Ingredients::gather(world, mac, next.clone(), From::R2).await?;
@@ -566,18 +585,20 @@ impl Managed for Device {
                 .map(|o| FieldError::new(o.pointer, o.detail));
             return Err(Problem::invalid(errors.collect()).into());
         }
-        // Before the save, so that a change of the account in between finds the device; and all of
-        // them only if each has room, so that a refusal leaves no trace.
-        for dry in [true, false] {
-            for (n, line) in next.record.lines.iter().enumerate() {
-                if !add_device(world, line.account.as_str(), mac, dry).await? {
-                    let detail = format!("the account is on {MOST_DEVICES} devices already");
-                    let pointer = format!("/lines/{n}/account");
-                    let errors = vec![FieldError::new(pointer, detail)];
-                    return Err(Problem::invalid(errors).into());
-                }
-            }
-        }
+        // All accounts must have room before any is given the device, so that a refusal leaves no
+        // trace.
+        add_to_accounts(world, mac, &next.record, true).await
+    }
+
+    async fn prepare<W: World>(
+        world: &W,
+        context: &Context,
+        id: &str,
+        next: &mut Stored<Self>,
+    ) -> Result<(), Failure> {
+        let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
+        // Before the save, so that a change of the account in between finds the device.
+        add_to_accounts(world, mac, &next.record, false).await?;
         let made = Ingredients::gather(world, mac, next.clone(), From::R2).await?;
         next.state.files = Some(made.files(world, &context.origin)?);
         next.state.policy = made.policy();
@@ -676,6 +697,23 @@ const MOST_LINES: usize = 255;
 
 /// The most buttons that a record may have: more than a phone with six full expansion modules.
 const MOST_BUTTONS: usize = 1_000;
+
+/// Notes a device at the accounts of its lines. `dry`: only looks whether each has room.
+async fn add_to_accounts<W: World>(
+    world: &W,
+    mac: Mac,
+    device: &Device,
+    dry: bool,
+) -> Result<(), Failure> {
+    for (n, line) in device.lines.iter().enumerate() {
+        if !add_device(world, line.account.as_str(), mac, dry).await? {
+            let detail = format!("the account is on {MOST_DEVICES} devices already");
+            let error = FieldError::new(format!("/lines/{n}/account"), detail);
+            return Err(Problem::invalid(vec![error]).into());
+        }
+    }
+    Ok(())
+}
 
 /// Notes at an account that a device has a line with it; false if it is on too many already.
 /// `dry`: only looks.

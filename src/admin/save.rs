@@ -18,6 +18,7 @@ use crate::record::Stored;
 use crate::request::Request;
 use crate::secret::Secret;
 use crate::store::{self, Loaded, secret_place};
+use crate::time::Timestamp;
 
 /// What an admin call knows of where it came in.
 #[derive(Debug, Clone)]
@@ -121,33 +122,25 @@ pub async fn save<R: Managed, W: World>(
             None => (None, None),
         };
         let there = former.as_ref().filter(|stored| stored.alive());
-        // What is another tenant's is as good as absent, but for its id.
-        let current = there.filter(|stored| caller.sees(id, &stored.record));
-        let mut record = match (&whole, &change, current) {
+        let visible = there.filter(|stored| caller.sees(id, &stored.record));
+        let mut record = match (&whole, &change, visible) {
             (Some(record), ..) => record.clone(),
-            (None, Change::Patch(patch), Some(current)) => {
-                current.record.allowed(caller)?;
-                let record = patched(current, patch, id)?;
+            (None, Change::Patch(patch), Some(visible)) => {
+                let record = patched(visible, patch, id)?;
                 may_write(caller, id, &record)?;
                 record
             }
             _ => return Err(not_found::<R>(id).into()),
         };
-        if current.is_none() {
-            may_create::<R, W>(world, caller)?;
-        }
-        if former.is_some() && there.is_none() && !buried {
-            // What follows from its deletion must be done before it is forgotten.
-            finish::finish(world, R::KIND, id, None).await?;
-            buried = true;
-            continue;
-        }
-        // Somebody else's comes first: not even that a condition fails is this caller's business.
-        if there.is_some_and(|there| there.record.tenant() != record.tenant()) {
+        let current = visible.filter(|stored| stored.record.tenant() == record.tenant());
+        let foreign = there.is_some() && current.is_none();
+        if foreign && caller.tenant.is_none() {
+            // Before all else: not even that a condition fails is of interest then.
             return Err(taken(world, caller, R::KIND, id).await);
         }
-        if let Some(current) = current {
-            current.record.allowed(caller)?;
+        match current {
+            Some(current) => current.record.allowed(caller)?,
+            None => may_create::<R, W>(world, caller)?,
         }
         preconditions(request, current)?;
 
@@ -163,24 +156,10 @@ pub async fn save<R: Managed, W: World>(
             return Err(Problem::invalid(errors).into());
         }
         let (sealed, rewritten) = seal_secrets(world, id, &record, given, current)?;
-        let mut next = Stored {
-            schema: R::SCHEMA,
-            rev: former.as_ref().map_or(1, |stored| stored.rev + 1),
-            // Of another tenant's, that had the id before, it tells nothing.
-            edition: former
-                .as_ref()
-                .filter(|stored| stored.record.tenant() == record.tenant())
-                .map_or(1, |stored| stored.edition + 1),
-            updated_at: world.now(),
-            gone: None,
-            record,
-            sealed,
-            state: former
-                .as_ref()
-                .map(|stored| stored.state.clone())
-                .unwrap_or_default(),
-        };
-        R::settle(&mut next, former.as_ref(), world.now());
+        // What another tenant has there is as good as nothing.
+        let before = former.as_ref().filter(|_| !foreign);
+        let mut next = successor(before, record, sealed, world.now());
+        R::settle(&mut next, before, world.now());
         if let Some(current) = current
             && current.record == next.record
             && current.state == next.state
@@ -194,6 +173,18 @@ pub async fn save<R: Managed, W: World>(
                 created: false,
                 followed_up: true,
             });
+        }
+        R::fits(world, id, &next).await?;
+        if foreign {
+            // Last of all, where a free id would be taken: nobody learns it from a call that could
+            // not have succeeded.
+            return Err(taken(world, caller, R::KIND, id).await);
+        }
+        if former.is_some() && there.is_none() && !buried {
+            // What follows from its deletion must be done before it is forgotten.
+            finish::finish(world, R::KIND, id, None).await?;
+            buried = true;
+            continue;
         }
 
         let mark = finish::begin(world, R::KIND, id).await?;
@@ -216,6 +207,29 @@ pub async fn save<R: Managed, W: World>(
         store::pause(world, attempt).await;
     }
     Err(Fault::Contended.into())
+}
+
+/// A record that takes the place of a former one, alive or deleted.
+fn successor<R: Managed>(
+    former: Option<&Stored<R>>,
+    record: R,
+    sealed: BTreeMap<String, String>,
+    now: Timestamp,
+) -> Stored<R> {
+    // Of another tenant's, that had the id before, it tells nothing.
+    let own = former.filter(|stored| stored.record.tenant() == record.tenant());
+    Stored {
+        schema: R::SCHEMA,
+        rev: former.map_or(1, |stored| stored.rev + 1),
+        edition: own.map_or(1, |stored| stored.edition + 1),
+        updated_at: now,
+        gone: None,
+        record,
+        sealed,
+        state: former
+            .map(|stored| stored.state.clone())
+            .unwrap_or_default(),
+    }
 }
 
 /// Seals the secrets of a record: those that the admin gave, those that are kept, those that are
