@@ -37,7 +37,10 @@ pub trait Managed: Record {
     /// Members of an answer that stand in no record: a caller may send back what it got.
     const READ_ONLY: &'static [&'static str] = &[];
 
-    /// Refuses what a caller may not write for any tenant, whoever made it.
+    /// Refuses what a caller may not write, for whichever tenant it is.
+    ///
+    /// # Errors
+    /// A [`Problem`] that says what the caller would need.
     fn allowed(&self, _caller: &Caller) -> Result<(), Problem> {
         Ok(())
     }

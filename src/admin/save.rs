@@ -309,11 +309,8 @@ fn may_write<R: Managed>(caller: &Caller, id: &str, record: &R) -> Result<(), Pr
 
 /// Refuses a patch that names another tenant than the caller's, whatever is there.
 fn may_patch<R: Managed>(caller: &Caller, patch: &Map<String, Value>) -> Result<(), Problem> {
-    let mut names = R::TENANT.trim_start_matches('/').split('/');
-    let first = names.next().and_then(|name| patch.get(name));
-    let named = names
-        .fold(first, |value, name| value?.get(name))
-        .and_then(Value::as_str);
+    let patch = Value::Object(patch.clone());
+    let named = patch.pointer(R::TENANT).and_then(Value::as_str);
     match (&caller.tenant, named) {
         (Some(own), Some(named)) if own.as_str() != named => Err(foreign_tenant().at(R::TENANT)),
         _ => Ok(()),

@@ -493,13 +493,13 @@ fn an_operator_of_a_tenant_can_run_it() {
         let path = format!("{collection}/{new}");
         let made = by(&fake, &operator, Method::PUT, &path, &body);
         assert_eq!(made.status(), StatusCode::CREATED, "{}", whole(&made));
-        let patch = match collection {
+        let change = match collection {
             "profiles" | "devices" => json!({ "settings": { "dnd": true } }),
             "pbxes" => json!({ "context": "inside" }),
             "accounts" => json!({ "display_name": "Ann" }),
             _ => json!({ "priority": 7 }),
         };
-        let changed = by(&fake, &operator, Method::PATCH, &path, &patch);
+        let changed = by(&fake, &operator, Method::PATCH, &path, &change);
         assert_eq!(changed.status(), StatusCode::OK, "{}", whole(&changed));
     }
     for action in ["arm", "rotate", "revoke"] {
