@@ -1,6 +1,7 @@
 //! What is written once a caller has its answer: how far a phone is, where it comes from, who was
 //! refused. What a scanner can cause is aggregated and capped.
 
+use crate::admin;
 use crate::audit::{self, Event};
 use crate::fault::Fault;
 use crate::mac::Mac;
@@ -65,6 +66,7 @@ pub async fn write<W: World>(world: &W, what: Afterwards) {
             scanned(world, range).await;
             Ok(())
         }
+        Afterwards::TokenUsed(id) => admin::token::note_use(world, id).await,
     };
     if let Err(fault) = noted {
         world.log(

@@ -20,9 +20,9 @@ pub async fn answer<W: World>(world: &W, place: &Place<'_>, request: &Request) -
     let mut answer = if under("/rps") || under("/p") {
         serve::phone(world, place, request).await
     } else if under("/api/v1") {
-        let mut response = admin::answer(world, place, request).await;
-        guard(response.headers_mut());
-        response.into()
+        let mut answer = admin::answer(world, place, request).await;
+        guard(answer.response.headers_mut());
+        answer
     } else {
         refuse().into()
     };

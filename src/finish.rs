@@ -21,6 +21,7 @@ use crate::record::pbx::Pbx;
 use crate::record::profile::Profile;
 use crate::record::rule::Rule;
 use crate::record::tenant::Tenant;
+use crate::record::token::Token;
 use crate::record::{Record, Stored};
 use crate::render::{From, Ingredients};
 use crate::step2_redirect::NamedRule;
@@ -75,10 +76,11 @@ pub async fn finish<W: World>(
     match kind {
         Kind::Tenant => copy::<Tenant, W>(world, id, |_| None).await,
         Kind::Profile => copy::<Profile, W>(world, id, |_| None).await,
-        Kind::Pbx => copy::<Pbx, W>(world, id, |_| None).await,
+        Kind::Pbx => pbx(world, id).await,
         Kind::Rule => rule(world, id).await,
         Kind::Account => account(world, id, origin).await,
         Kind::Device => device(world, id, origin).await,
+        Kind::Token => token(world, id).await,
     }
 }
 
@@ -154,6 +156,35 @@ async fn relist_at_tenant<R: Record, W: World>(
         }
         _ => enlist(world, id, &stored.record).await,
     }
+}
+
+/// A token is on its tenant's list; KV has no business with it.
+async fn token<W: World>(world: &W, id: &str) -> Result<(), Fault> {
+    match store::load::<Token, W>(world, id).await? {
+        Some(Loaded { stored, .. }) => relist_at_tenant(world, id, &stored).await,
+        None => Ok(()),
+    }
+}
+
+/// A PBX's copy; and of one that is gone, everything that is known of it: the next to have its id
+/// may be another tenant's.
+async fn pbx<W: World>(world: &W, id: &str) -> Result<(), Fault> {
+    let loaded = store::load::<Pbx, W>(world, id).await?;
+    if loaded.is_some_and(|loaded| !loaded.stored.alive()) {
+        let pbx = Id::try_from(id).map_err(|_| Fault::Broken("pbx id"))?;
+        world.r2().delete(&key::pbx_state(&pbx)).await?;
+        loop {
+            // Whoever deleted it gave up what was still to be deleted there.
+            let page = world.r2().list(&key::all_gone(&pbx), None, 100).await?;
+            for entry in &page.entries {
+                world.r2().delete(&entry.key).await?;
+            }
+            if page.cursor.is_none() {
+                break;
+            }
+        }
+    }
+    copy::<Pbx, W>(world, id, |_| None).await
 }
 
 /// All rules of one tenant, or all that name none.

@@ -2,7 +2,7 @@
 //!
 //! | key | KV | R2 |
 //! |---|---|---|
-//! | `{kind}/{id}` | a late copy for phones and listings | the record: the truth |
+//! | `{kind}/{id}` | a late copy for phones and listings, but for tokens | the record: the truth |
 //! | `of/{tenant}/{kind}/{id}` | | which records a tenant has |
 //! | `rules/{tenant}`, `rules/` | copy | all rules of a tenant, of everyone |
 //! | `name/{pbx}/{username}` | | which account has a name at a PBX |
@@ -39,17 +39,20 @@ pub enum Kind {
     Device,
     /// Where phones are sent.
     Rule,
+    /// Who calls the admin API; in R2 alone.
+    Token,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Tenant,
         Self::Profile,
         Self::Pbx,
         Self::Account,
         Self::Device,
         Self::Rule,
+        Self::Token,
     ];
 
     /// The word in keys and in messages.
@@ -62,6 +65,7 @@ impl Kind {
             Self::Account => "account",
             Self::Device => "device",
             Self::Rule => "rule",
+            Self::Token => "token",
         }
     }
 
@@ -75,6 +79,7 @@ impl Kind {
             Self::Account => "accounts",
             Self::Device => "devices",
             Self::Rule => "rules",
+            Self::Token => "tokens",
         }
     }
 }

@@ -136,6 +136,8 @@ pub enum Limit {
     Refusals,
     /// Admin calls without a valid token, per source address.
     AdminFailures,
+    /// Ids of other tenants that the holder of a token wanted to make records under, per token.
+    AdminTaken,
 }
 
 /// What a log line is about.

@@ -88,6 +88,8 @@ pub enum Afterwards {
         /// [`Mac::range`].
         range: String,
     },
+    /// A token of the admin API was used, and not noted to be within the hour.
+    TokenUsed(Id),
 }
 
 /// A fetch of a generated file.

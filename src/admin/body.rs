@@ -52,12 +52,28 @@ pub fn object(request: &Request) -> Result<Map<String, Value>, Problem> {
     }
 }
 
-/// Takes the members that are for reading only; `id` must be the one in the path if it is there.
+/// Refuses a body that says anything.
+///
+/// # Errors
+/// A [`Problem`] as of [`object`], or that points at the first member.
+pub fn nothing(request: &Request) -> Result<(), Problem> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+    let Nothing {} = parse(object(request)?)?;
+    Ok(())
+}
+
+/// Takes the members that are for reading only, those of every record and `own` ones; `id` must be the one in the path if it is there.
 ///
 /// # Errors
 /// A [`Problem`] if the body names another resource than the path.
-pub fn without_read_only(members: &mut Map<String, Value>, id: &str) -> Result<(), Problem> {
-    for name in READ_ONLY {
+pub fn without_read_only(
+    members: &mut Map<String, Value>,
+    own: &[&str],
+    id: &str,
+) -> Result<(), Problem> {
+    for name in READ_ONLY.iter().chain(own).copied() {
         let value = members.remove(name);
         let names_another = matches!(name, "id" | "mac")
             && value.is_some_and(|value| {

@@ -6,6 +6,7 @@ use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::caller::Role;
 use super::problem::{Failure, Kind as ProblemKind, Problem};
 use super::save::{self, Context, not_found};
 use super::{body, parameters};
@@ -33,12 +34,24 @@ pub const GRACE_S: u64 = 7 * 86_400;
 /// How long a window stays open if the call does not say.
 const DEFAULT_WINDOW_S: u64 = 86_400;
 
-async fn load<W: World>(world: &W, mac: Mac) -> Result<Stored<Device>, Failure> {
+/// A device that the caller sees.
+///
+/// # Errors
+/// A [`Failure`] if there is none for it, or of the store.
+pub(super) async fn load<W: World>(
+    world: &W,
+    context: &Context,
+    mac: Mac,
+) -> Result<Stored<Device>, Failure> {
     let loaded: Option<Loaded<Device>> = store::load(world, &mac.to_string()).await?;
     loaded
         .map(|loaded| loaded.stored)
-        .filter(Stored::alive)
+        .filter(|stored| visible(context, mac, stored))
         .ok_or_else(|| not_found::<Device>(&mac.to_string()).into())
+}
+
+fn visible(context: &Context, mac: Mac, stored: &Stored<Device>) -> bool {
+    stored.alive() && context.caller.sees(&mac.to_string(), &stored.record)
 }
 
 /// Writes down what was done to a device, or seen of its secrets.
@@ -108,14 +121,14 @@ pub async fn act<W: World>(
         0
     };
     let id = mac.to_string();
-    if load(world, mac).await?.record.decoy {
+    if load(world, context, mac).await?.record.decoy {
         let detail = "the device is a decoy: nobody ever gets anything of it";
         return Err(Problem::new(ProblemKind::InUse, detail).into());
     }
     let now = world.now();
     let mark = finish::begin(world, Kind::Device, &id).await?;
     let changed = store::update::<Device, W>(world, &id, |stored| {
-        if !stored.alive() {
+        if !visible(context, mac, stored) {
             return false;
         }
         match action {
@@ -127,7 +140,7 @@ pub async fn act<W: World>(
         true
     })
     .await?;
-    let Some(stored) = changed.filter(Stored::alive) else {
+    let Some(stored) = changed.filter(|stored| visible(context, mac, stored)) else {
         return Err(not_found::<Device>(&id).into());
     };
     save::follow_up(world, context, Kind::Device, &id, &mark).await;
@@ -221,8 +234,12 @@ pub fn release(stored: &mut Stored<Device>) -> bool {
 ///
 /// # Errors
 /// A [`Failure`] if there is no such device, or of the store.
-pub async fn files<W: World>(world: &W, mac: Mac) -> Result<Response<Vec<u8>>, Failure> {
-    let stored = refreshed(world, mac).await?;
+pub async fn files<W: World>(
+    world: &W,
+    context: &Context,
+    mac: Mac,
+) -> Result<Response<Vec<u8>>, Failure> {
+    let stored = refreshed(world, context, mac).await?;
     let rules = stored.record.vendor.rules();
     let model = vendor::model(stored.record.vendor, &stored.record.model)
         .ok_or(Fault::Broken("model not in catalogue"))?;
@@ -267,11 +284,17 @@ struct ShownFile<'a> {
     etag: &'a str,
 }
 
-async fn refreshed<W: World>(world: &W, mac: Mac) -> Result<Stored<Device>, Failure> {
+async fn refreshed<W: World>(
+    world: &W,
+    context: &Context,
+    mac: Mac,
+) -> Result<Stored<Device>, Failure> {
+    // Before anything is made again: another tenant's files are not to be touched.
+    load(world, context, mac).await?;
     // Under the origin that the files have: a look must not change what the phone gets.
     let refreshed = finish::refresh(world, mac, None).await?;
     refreshed
-        .filter(Stored::alive)
+        .filter(|stored| visible(context, mac, stored))
         .ok_or_else(|| not_found::<Device>(&mac.to_string()).into())
 }
 
@@ -304,7 +327,10 @@ pub async fn preview<W: World>(
             }
         }
     }
-    let stored = refreshed(world, mac).await?;
+    if secrets {
+        context.caller.needs(Role::Owner)?;
+    }
+    let stored = refreshed(world, context, mac).await?;
     let device = &stored.record;
     let model = vendor::model(device.vendor, &device.model)
         .ok_or(Fault::Broken("model not in catalogue"))?;

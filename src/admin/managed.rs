@@ -2,18 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
+
+use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
+use crate::audit;
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
-use crate::ports::{Objects, Only, World};
+use crate::ports::{Object, Objects, Only, World};
 use crate::record::account::{Account, MOST_DEVICES};
 use crate::record::device::{Access, Device, DeviceState, Window};
 use crate::record::pbx::{Mode, Pbx};
 use crate::record::profile::Profile;
 use crate::record::rule::Rule;
 use crate::record::tenant::Tenant;
+use crate::record::token::{Token, TokenState};
 use crate::record::{Record, Stored};
 use crate::render::{From, Ingredients};
 use crate::step2_redirect::UrlTemplate;
@@ -26,6 +31,20 @@ use crate::vendor::{self, Objection};
 /// A record that the admin API saves and deletes.
 #[expect(async_fn_in_trait, reason = "an isolate has one thread")]
 pub trait Managed: Record {
+    /// Where in a body the tenant stands (RFC 6901).
+    const TENANT: &'static str = "/tenant";
+
+    /// Members of an answer that stand in no record: a caller may send back what it got.
+    const READ_ONLY: &'static [&'static str] = &[];
+
+    /// Refuses what a caller may not write, for whichever tenant it is.
+    ///
+    /// # Errors
+    /// A [`Problem`] that says what the caller would need.
+    fn allowed(&self, _caller: &Caller) -> Result<(), Problem> {
+        Ok(())
+    }
+
     /// Everything that is wrong with the record as a whole; nothing is written.
     async fn check<W: World>(
         &self,
@@ -37,6 +56,11 @@ pub trait Managed: Record {
 
     /// Carries the state over from the former record, alive or deleted.
     fn settle(_next: &mut Stored<Self>, _former: Option<&Stored<Self>>, _now: Timestamp) {}
+
+    /// Refuses what shows only with everything put together; nothing is written.
+    async fn fits<W: World>(_world: &W, _id: &str, _next: &Stored<Self>) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// The last thing before the compare-and-set: takes names, makes files.
     async fn prepare<W: World>(
@@ -68,6 +92,9 @@ pub trait Managed: Record {
     ) -> Result<Vec<Objection>, Fault> {
         Ok(Vec::new())
     }
+
+    /// Adds to what an answer shows of the record what stands beside it.
+    fn add_beside(_stored: &Stored<Self>, _shown: &mut Map<String, Value>) {}
 
     /// What opens a device's files; other records open nothing.
     fn access(_stored: &Stored<Self>) -> Option<Access> {
@@ -169,6 +196,7 @@ impl Managed for Tenant {
                 (Kind::Account, Some(id)) => has::<Account, W>(world, &tenant, id).await?,
                 (Kind::Rule, Some(id)) => has::<Rule, W>(world, &tenant, id).await?,
                 (Kind::Device, Some(id)) => has::<Device, W>(world, &tenant, id).await?,
+                (Kind::Token, Some(id)) => has::<Token, W>(world, &tenant, id).await?,
                 (Kind::Tenant, _) | (_, None) => false,
             };
             if there {
@@ -194,6 +222,16 @@ impl Managed for Profile {
 }
 
 impl Managed for Rule {
+    const TENANT: &'static str = "/match/tenant";
+
+    fn allowed(&self, caller: &Caller) -> Result<(), Problem> {
+        match self.tenant() {
+            Some(_) => Ok(()),
+            // It sends every tenant's phones somewhere.
+            None => caller.needs(Role::Owner),
+        }
+    }
+
     async fn check<W: World>(
         &self,
         world: &W,
@@ -307,6 +345,10 @@ impl Managed for Account {
     }
 
     fn settle(next: &mut Stored<Self>, former: Option<&Stored<Self>>, _: Timestamp) {
+        if former.is_some_and(|former| former.record.tenant != next.record.tenant) {
+            // The devices of the tenant that had the id before are none of this one's.
+            next.state.devices.clear();
+        }
         if let Some(former) = former.filter(|former| former.alive()) {
             let before = (&former.record.pbx, &former.record.username);
             if before != (&next.record.pbx, &next.record.username) {
@@ -317,16 +359,24 @@ impl Managed for Account {
         }
     }
 
+    async fn fits<W: World>(world: &W, id: &str, next: &Stored<Self>) -> Result<(), Failure> {
+        let errors = phones_object(world, id, next).await?;
+        if !errors.is_empty() {
+            return Err(Problem::invalid(errors).into());
+        }
+        let key = key::name(&next.record.pbx, &next.record.username);
+        match world.r2().get(&key).await? {
+            Some(held) => name_is_free(world, id, &next.record, &held).await,
+            None => Ok(()),
+        }
+    }
+
     async fn prepare<W: World>(
         world: &W,
         _: &Context,
         id: &str,
         next: &mut Stored<Self>,
     ) -> Result<(), Failure> {
-        let errors = phones_object(world, id, next).await?;
-        if !errors.is_empty() {
-            return Err(Problem::invalid(errors).into());
-        }
         take_name(world, id, &next.record).await
     }
 
@@ -390,6 +440,24 @@ async fn has_line<W: World>(world: &W, mac: Mac, account: &str) -> Result<bool, 
     }))
 }
 
+/// Refuses a username at a PBX that another account has.
+async fn name_is_free<W: World>(
+    world: &W,
+    id: &str,
+    record: &Account,
+    held: &Object,
+) -> Result<(), Failure> {
+    let holder = String::from_utf8_lossy(&held.body).into_owned();
+    let name = record.username.as_str();
+    if holder == id || !is_holder(world, &holder, &record.pbx, name).await? {
+        return Ok(());
+    }
+    let detail = "another account has this username at this PBX";
+    Err(Problem::new(ProblemKind::Taken, detail)
+        .at("/username")
+        .into())
+}
+
 /// Takes a username at a PBX for an account. What an account holds that does not have this name any
 /// more, or never came to be, can be taken over.
 async fn take_name<W: World>(world: &W, id: &str, record: &Account) -> Result<(), Failure> {
@@ -408,14 +476,7 @@ async fn take_name<W: World>(world: &W, id: &str, record: &Account) -> Result<()
         if held.body == id.as_bytes() {
             return Ok(());
         }
-        let holder = String::from_utf8_lossy(&held.body).into_owned();
-        let live = is_holder(world, &holder, &record.pbx, record.username.as_str()).await?;
-        if live {
-            let detail = "another account has this username at this PBX";
-            return Err(Problem::new(ProblemKind::Taken, detail)
-                .at("/username")
-                .into());
-        }
+        name_is_free(world, id, record, &held).await?;
         let only = Only::Version(&held.etag);
         if world
             .r2()
@@ -520,12 +581,7 @@ impl Managed for Device {
         });
     }
 
-    async fn prepare<W: World>(
-        world: &W,
-        context: &Context,
-        id: &str,
-        next: &mut Stored<Self>,
-    ) -> Result<(), Failure> {
+    async fn fits<W: World>(world: &W, id: &str, next: &Stored<Self>) -> Result<(), Failure> {
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
         // What the vendor's files cannot carry shows only with everything put together.
         let made = Ingredients::gather(world, mac, next.clone(), From::R2).await?;
@@ -536,18 +592,20 @@ impl Managed for Device {
                 .map(|o| FieldError::new(o.pointer, o.detail));
             return Err(Problem::invalid(errors.collect()).into());
         }
-        // Before the save, so that a change of the account in between finds the device; and all of
-        // them only if each has room, so that a refusal leaves no trace.
-        for dry in [true, false] {
-            for (n, line) in next.record.lines.iter().enumerate() {
-                if !add_device(world, line.account.as_str(), mac, dry).await? {
-                    let detail = format!("the account is on {MOST_DEVICES} devices already");
-                    let pointer = format!("/lines/{n}/account");
-                    let errors = vec![FieldError::new(pointer, detail)];
-                    return Err(Problem::invalid(errors).into());
-                }
-            }
-        }
+        // All accounts must have room before any is given the device, so that a refusal leaves no
+        // trace.
+        add_to_accounts(world, mac, &next.record, true).await
+    }
+
+    async fn prepare<W: World>(
+        world: &W,
+        context: &Context,
+        id: &str,
+        next: &mut Stored<Self>,
+    ) -> Result<(), Failure> {
+        let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
+        // Before the save, so that a change of the account in between finds the device.
+        add_to_accounts(world, mac, &next.record, false).await?;
         let made = Ingredients::gather(world, mac, next.clone(), From::R2).await?;
         next.state.files = Some(made.files(world, &context.origin)?);
         next.state.policy = made.policy();
@@ -579,11 +637,90 @@ impl Managed for Device {
     }
 }
 
+/// Names that the audit has for others than the holders of tokens.
+const RESERVED: [&str; 3] = [Caller::ADMIN, audit::PHONE, audit::DIALTONE];
+
+impl Managed for Token {
+    const READ_ONLY: &'static [&'static str] = &["token", "last_used_at"];
+
+    fn allowed(&self, caller: &Caller) -> Result<(), Problem> {
+        let outlives = |end: Timestamp| self.expires_at.is_none_or(|at| at > end);
+        if self.role <= caller.role && !caller.expires_at.is_some_and(outlives) {
+            return Ok(());
+        }
+        let detail = "nobody gives a token more than the own one has: role, tenant, time";
+        Err(Problem::new(ProblemKind::Forbidden, detail))
+    }
+
+    async fn check<W: World>(
+        &self,
+        world: &W,
+        _: &Context,
+        id: &str,
+        _: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<FieldError>, Fault> {
+        let mut errors = match &self.tenant {
+            Some(tenant) => check_tenant(world, tenant).await?,
+            None => Vec::new(),
+        };
+        if RESERVED.contains(&id) {
+            errors.push(FieldError::new("/id", "is a name that the audit needs"));
+        }
+        if self.expires_at.is_some_and(|at| at <= world.now()) {
+            errors.push(FieldError::new("/expires_at", "is past"));
+        }
+        Ok(errors)
+    }
+
+    async fn prepare<W: World>(
+        world: &W,
+        _: &Context,
+        id: &str,
+        next: &mut Stored<Self>,
+    ) -> Result<(), Failure> {
+        if next.state.digest.is_none() {
+            next.state.renew(world, id)?;
+        }
+        Ok(())
+    }
+
+    fn retire(next: &mut Stored<Self>) {
+        next.state = TokenState::default();
+    }
+
+    fn add_beside(stored: &Stored<Self>, shown: &mut Map<String, Value>) {
+        if let Some(at) = stored.state.last_used_at {
+            shown.insert("last_used_at".to_owned(), at.to_string().into());
+        }
+        // Only where it was just made: it is not stored.
+        if let Some(text) = &stored.state.text {
+            shown.insert("token".to_owned(), text.reveal().into());
+        }
+    }
+}
+
 /// The most lines that a record may have, whatever the model: more than any phone, base or handset.
 const MOST_LINES: usize = 255;
 
 /// The most buttons that a record may have: more than a phone with six full expansion modules.
 const MOST_BUTTONS: usize = 1_000;
+
+/// Notes a device at the accounts of its lines. `dry`: only looks whether each has room.
+async fn add_to_accounts<W: World>(
+    world: &W,
+    mac: Mac,
+    device: &Device,
+    dry: bool,
+) -> Result<(), Failure> {
+    for (n, line) in device.lines.iter().enumerate() {
+        if !add_device(world, line.account.as_str(), mac, dry).await? {
+            let detail = format!("the account is on {MOST_DEVICES} devices already");
+            let error = FieldError::new(format!("/lines/{n}/account"), detail);
+            return Err(Problem::invalid(vec![error]).into());
+        }
+    }
+    Ok(())
+}
 
 /// Notes at an account that a device has a line with it; false if it is on too many already.
 /// `dry`: only looks.
@@ -622,12 +759,4 @@ async fn add_device<W: World>(
     })
     .await?;
     Ok(!full)
-}
-
-/// The kind of a record, for the routes.
-#[must_use]
-pub fn kind_of(collection: &str) -> Option<Kind> {
-    Kind::ALL
-        .into_iter()
-        .find(|kind| kind.collection() == collection)
 }

@@ -1,4 +1,4 @@
-//! The admin API, `/api/v1`: who may call it, and which function answers which route.
+//! The admin API, `/api/v1`: who may call it, and what is the same for all records.
 
 pub mod body;
 pub mod caller;
@@ -7,8 +7,10 @@ pub mod explain;
 pub mod managed;
 pub mod models;
 pub mod problem;
+pub mod route;
 pub mod save;
 pub mod status;
+pub mod token;
 
 use http::header::{AUTHORIZATION, ETAG, HeaderValue, IF_NONE_MATCH};
 use http::{Method, Response, StatusCode};
@@ -26,13 +28,15 @@ use crate::record::pbx::Pbx;
 use crate::record::profile::Profile;
 use crate::record::rule::Rule;
 use crate::record::tenant::Tenant;
-use crate::request::{Request, respond};
+use crate::record::token::Token;
+use crate::request::{Afterwards, Answer, Request, respond};
 use crate::serve::Place;
 use crate::store;
 use crate::text::Id;
-use caller::Caller;
+use caller::{Caller, Role, foreign_tenant};
 use managed::Managed;
 use problem::{Failure, Kind as ProblemKind, Problem};
+use route::canonical;
 use save::{Change, Context, Saved, etag};
 
 /// How many records a page of a list has if the caller does not say.
@@ -45,16 +49,19 @@ const LARGEST_PAGE: u32 = 200;
 const VISIBLE_WITHIN_S: u64 = 60;
 
 /// Answers a request to `/api/v1`.
-pub async fn answer<W: World>(
-    world: &W,
-    place: &Place<'_>,
-    request: &Request,
-) -> Response<Vec<u8>> {
-    let answered = match admitted(world, request).await {
-        Ok(caller) => route(world, place, request, caller).await,
-        Err(problem) => Err(problem.into()),
+pub async fn answer<W: World>(world: &W, place: &Place<'_>, request: &Request) -> Answer {
+    let (answered, afterwards) = match admitted(world, request).await {
+        Ok((caller, afterwards)) => {
+            let context = Context {
+                origin: request.origin(place.public_url),
+                loopback: request.is_loopback(),
+                caller,
+            };
+            (route::answer(world, &context, request).await, afterwards)
+        }
+        Err(failure) => (Err(failure), None),
     };
-    answered.unwrap_or_else(|failure| match failure {
+    let response = answered.unwrap_or_else(|failure| match failure {
         Failure::Problem(problem) => problem.respond(),
         Failure::Fault(fault) => {
             world.log(
@@ -68,21 +75,33 @@ pub async fn answer<W: World>(
             };
             Problem::new(kind, "the same call can be made again in a moment").respond()
         }
-    })
+    });
+    Answer {
+        response,
+        afterwards,
+    }
 }
 
-/// Lets a caller in that shows the admin token over a private connection.
-async fn admitted<W: World>(world: &W, request: &Request) -> Result<Caller, Problem> {
+/// Lets a caller in that shows the admin token or an API token over a private connection, and says
+/// what of that is to be noted.
+async fn admitted<W: World>(
+    world: &W,
+    request: &Request,
+) -> Result<(Caller, Option<Afterwards>), Failure> {
     if !request.is_private() {
-        return Err(Problem::new(ProblemKind::Insecure, "use https"));
+        return Err(Problem::new(ProblemKind::Insecure, "use https").into());
     }
     let header = request.header(AUTHORIZATION.as_str());
-    let token = match header.split_once(' ') {
+    let text = match header.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
         _ => "",
     };
-    if world.keys().is_admin(token) {
-        return Ok(Caller::admin());
+    if world.keys().is_admin(text) {
+        return Ok((Caller::admin(), None));
+    }
+    // Before failures are counted: a good token is never refused for what others do at its source.
+    if let Some(admitted) = token::caller(world, text).await? {
+        return Ok(admitted);
     }
     let source = request.source.neighbourhood();
     if world.within(Limit::AdminFailures, &source).await {
@@ -90,127 +109,11 @@ async fn admitted<W: World>(world: &W, request: &Request) -> Result<Caller, Prob
         Err(Problem::new(
             ProblemKind::Unauthorized,
             "send Authorization: Bearer <token>",
-        ))
+        )
+        .into())
     } else {
-        Err(Problem::new(
-            ProblemKind::TooMany,
-            "too many calls without a valid token",
-        ))
+        Err(Problem::new(ProblemKind::TooMany, "too many calls without a valid token").into())
     }
-}
-
-async fn route<W: World>(
-    world: &W,
-    place: &Place<'_>,
-    request: &Request,
-    caller: Caller,
-) -> Result<Response<Vec<u8>>, Failure> {
-    let context = Context {
-        origin: request.origin(place.public_url),
-        loopback: request.is_loopback(),
-        caller,
-    };
-    let path = request.path.strip_prefix("/api/v1").unwrap_or_default();
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    let nowhere = || {
-        Failure::from(Problem::new(
-            ProblemKind::NotFound,
-            "there is no such route",
-        ))
-    };
-    match segments.as_slice() {
-        ["status"] => {
-            only_get(request)?;
-            status::all(world, request).await
-        }
-        ["models"] => {
-            only_get(request)?;
-            models::list(request)
-        }
-        ["explain"] => {
-            only_post(request)?;
-            no_parameters(request)?;
-            explain::explain(world, &context, request).await
-        }
-        [collection] => {
-            let kind = managed::kind_of(collection).ok_or_else(nowhere)?;
-            list(world, request, kind).await
-        }
-        [collection, id] => {
-            let kind = managed::kind_of(collection).ok_or_else(nowhere)?;
-            let id = canonical(kind, id)?;
-            match kind {
-                Kind::Tenant => one::<Tenant, W>(world, &context, request, &id).await,
-                Kind::Profile => one::<Profile, W>(world, &context, request, &id).await,
-                Kind::Pbx => one::<Pbx, W>(world, &context, request, &id).await,
-                Kind::Account => one::<Account, W>(world, &context, request, &id).await,
-                Kind::Device => one::<Device, W>(world, &context, request, &id).await,
-                Kind::Rule => one::<Rule, W>(world, &context, request, &id).await,
-            }
-        }
-        ["devices", mac, rest @ ..] => {
-            let mac: Mac = canonical(Kind::Device, mac)?
-                .parse()
-                .map_err(|_| nowhere())?;
-            if !matches!(rest, ["files", _]) {
-                no_parameters(request)?;
-            }
-            match rest {
-                ["status"] => {
-                    only_get(request)?;
-                    status::one(world, mac).await
-                }
-                ["files"] => {
-                    only_get(request)?;
-                    device::files(world, mac).await
-                }
-                ["files", name] => {
-                    only_get(request)?;
-                    device::preview(world, &context, request, mac, name).await
-                }
-                [action @ ("arm" | "rotate" | "revoke" | "release")] => {
-                    only_post(request)?;
-                    device::act(world, &context, request, mac, action).await
-                }
-                _ => Err(nowhere()),
-            }
-        }
-        _ => Err(nowhere()),
-    }
-}
-
-/// Refuses every method but GET and HEAD, before anything is done.
-fn only_get(request: &Request) -> Result<(), Problem> {
-    match request.method {
-        Method::GET | Method::HEAD => Ok(()),
-        _ => Err(Problem::method("GET, HEAD")),
-    }
-}
-
-/// Refuses every method but POST, before anything is done.
-fn only_post(request: &Request) -> Result<(), Problem> {
-    match request.method {
-        Method::POST => Ok(()),
-        _ => Err(Problem::method("POST")),
-    }
-}
-
-/// The id in a path as it stands in keys.
-fn canonical(kind: Kind, id: &str) -> Result<String, Problem> {
-    let id = percent_encoding::percent_decode_str(id)
-        .decode_utf8()
-        .map_err(|_| Problem::new(ProblemKind::NotFound, "the id in the path is not UTF-8"))?;
-    if kind == Kind::Device {
-        return id
-            .parse::<Mac>()
-            .map(|mac| mac.to_string())
-            .map_err(|error| {
-                Problem::invalid(vec![problem::FieldError::new("/mac", format!("{error}"))])
-            });
-    }
-    Id::try_from(id.as_ref())
-        .map(|id| id.to_string())
-        .map_err(|error| Problem::invalid(vec![problem::FieldError::new("/id", error)]))
 }
 
 /// A JSON answer.
@@ -231,7 +134,7 @@ async fn one<R: Managed, W: World>(
 ) -> Result<Response<Vec<u8>>, Failure> {
     let reads = matches!(request.method, Method::GET | Method::HEAD);
     let secrets = if reads {
-        wants_secrets(request)?
+        wants_secrets(context, request)?
     } else {
         no_parameters(request)?;
         false
@@ -239,7 +142,9 @@ async fn one<R: Managed, W: World>(
     let change = match request.method {
         Method::GET | Method::HEAD => {
             let loaded = store::load::<R, W>(world, id).await?;
-            let Some(loaded) = loaded.filter(|loaded| loaded.stored.alive()) else {
+            let visible =
+                |stored: &Stored<R>| stored.alive() && context.caller.sees(id, &stored.record);
+            let Some(loaded) = loaded.filter(|loaded| visible(&loaded.stored)) else {
                 return Err(save::not_found::<R>(id).into());
             };
             let tag = etag(&loaded.stored);
@@ -254,7 +159,7 @@ async fn one<R: Managed, W: World>(
                 response.headers_mut().remove(http::header::CONTENT_LENGTH);
                 response
             } else {
-                let mut shown = body::show(id, &loaded.stored);
+                let mut shown = shown(id, &loaded.stored);
                 if secrets {
                     note(world, context, "secrets.shown", id, &loaded.stored).await;
                     add_access(world, context, id, &loaded.stored, &mut shown)?;
@@ -287,8 +192,8 @@ async fn one<R: Managed, W: World>(
         "record.changed"
     };
     note(world, context, action, id, &stored).await;
-    let mut shown = body::show(id, &stored);
-    let own = matches!(R::KIND, Kind::Device | Kind::Account);
+    let mut shown = shown(id, &stored);
+    let own = matches!(R::KIND, Kind::Device | Kind::Account | Kind::Token);
     if !own || !followed_up {
         // What R2 decides is there at once; what KV shows may be late, and what was cut off is
         // finished by the next scheduled run.
@@ -320,7 +225,14 @@ async fn one<R: Managed, W: World>(
     Ok(response)
 }
 
-fn wants_secrets(request: &Request) -> Result<bool, Problem> {
+/// A record as answers show it, with what stands beside it.
+fn shown<R: Managed>(id: &str, stored: &Stored<R>) -> Map<String, Value> {
+    let mut shown = body::show(id, stored);
+    R::add_beside(stored, &mut shown);
+    shown
+}
+
+fn wants_secrets(context: &Context, request: &Request) -> Result<bool, Problem> {
     let mut wants = false;
     for (name, value) in parameters(request) {
         match (name.as_str(), value.as_str()) {
@@ -333,6 +245,9 @@ fn wants_secrets(request: &Request) -> Result<bool, Problem> {
                 ));
             }
         }
+    }
+    if wants {
+        context.caller.needs(Role::Owner)?;
     }
     Ok(wants)
 }
@@ -395,12 +310,10 @@ async fn note<R: Managed, W: World>(
 /// A page of a collection.
 async fn list<W: World>(
     world: &W,
+    context: &Context,
     request: &Request,
     kind: Kind,
 ) -> Result<Response<Vec<u8>>, Failure> {
-    if !matches!(request.method, Method::GET | Method::HEAD) {
-        return Err(Problem::method("GET, HEAD").into());
-    }
     let bad = |detail: String| Problem::new(ProblemKind::BadParameter, detail);
     let mut tenant: Option<Id> = None;
     let mut limit = PAGE;
@@ -424,6 +337,24 @@ async fn list<W: World>(
             _ => return Err(bad(format!("there is no parameter {name}")).into()),
         }
     }
+    let caller = &context.caller;
+    if let Some(own) = &caller.tenant {
+        if tenant.is_some_and(|tenant| tenant != *own) {
+            return Err(foreign_tenant().into());
+        }
+        if kind == Kind::Tenant {
+            // It is on no list of what a tenant has.
+            let own = own.as_str();
+            let items = if after.is_some_and(|after| after.as_str() >= own) {
+                None
+            } else {
+                item::<Tenant, W>(world, caller, own, None).await?
+            };
+            let items: Vec<_> = items.into_iter().collect();
+            return json(StatusCode::OK, &json!({ "items": items }));
+        }
+        tenant = Some(own.clone());
+    }
     let prefix = match &tenant {
         Some(tenant) => key::owned_by(tenant, Some(kind)),
         None => key::records(kind),
@@ -437,12 +368,13 @@ async fn list<W: World>(
         }
         let id = key::last(&entry.key);
         let shown = match kind {
-            Kind::Tenant => item::<Tenant, W>(world, id, tenant.as_ref()).await?,
-            Kind::Profile => item::<Profile, W>(world, id, tenant.as_ref()).await?,
-            Kind::Pbx => item::<Pbx, W>(world, id, tenant.as_ref()).await?,
-            Kind::Account => item::<Account, W>(world, id, tenant.as_ref()).await?,
-            Kind::Device => item::<Device, W>(world, id, tenant.as_ref()).await?,
-            Kind::Rule => item::<Rule, W>(world, id, tenant.as_ref()).await?,
+            Kind::Tenant => item::<Tenant, W>(world, caller, id, tenant.as_ref()).await?,
+            Kind::Profile => item::<Profile, W>(world, caller, id, tenant.as_ref()).await?,
+            Kind::Pbx => item::<Pbx, W>(world, caller, id, tenant.as_ref()).await?,
+            Kind::Account => item::<Account, W>(world, caller, id, tenant.as_ref()).await?,
+            Kind::Device => item::<Device, W>(world, caller, id, tenant.as_ref()).await?,
+            Kind::Rule => item::<Rule, W>(world, caller, id, tenant.as_ref()).await?,
+            Kind::Token => item::<Token, W>(world, caller, id, tenant.as_ref()).await?,
         };
         items.extend(shown.map(Value::Object));
     }
@@ -455,15 +387,18 @@ async fn list<W: World>(
 
 async fn item<R: Managed, W: World>(
     world: &W,
+    caller: &Caller,
     id: &str,
     tenant: Option<&Id>,
 ) -> Result<Option<Map<String, Value>>, Fault> {
     let loaded = store::load::<R, W>(world, id).await?;
     // The list of a tenant may be older than the record.
     let wanted = |stored: &Stored<R>| {
-        stored.alive() && tenant.is_none_or(|tenant| stored.record.tenant() == Some(tenant))
+        stored.alive()
+            && caller.sees(id, &stored.record)
+            && tenant.is_none_or(|tenant| stored.record.tenant() == Some(tenant))
     };
     Ok(loaded
         .filter(|loaded| wanted(&loaded.stored))
-        .map(|loaded| body::show(id, &loaded.stored)))
+        .map(|loaded| shown(id, &loaded.stored)))
 }

@@ -16,6 +16,8 @@ pub enum Kind {
     BadParameter,
     /// No token, or not the right one.
     Unauthorized,
+    /// The token is good, but not for this.
+    Forbidden,
     /// Plain http outside of a loopback host.
     Insecure,
     /// No such resource or route.
@@ -57,6 +59,11 @@ impl Kind {
                 StatusCode::UNAUTHORIZED,
                 "unauthorized",
                 "A valid bearer token is needed",
+            ),
+            Self::Forbidden => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "The token does not allow this",
             ),
             Self::Insecure => (
                 StatusCode::FORBIDDEN,
@@ -131,7 +138,7 @@ pub struct Problem {
     kind: Kind,
     detail: String,
     errors: Vec<FieldError>,
-    allow: Option<&'static str>,
+    allow: Option<String>,
 }
 
 impl Problem {
@@ -171,9 +178,9 @@ impl Problem {
 
     /// A method that the resource does not have; `allow` lists those that it has.
     #[must_use]
-    pub fn method(allow: &'static str) -> Self {
+    pub fn method(allow: &str) -> Self {
         Self {
-            allow: Some(allow),
+            allow: Some(allow.to_owned()),
             ..Self::new(Kind::MethodNotAllowed, format!("the methods are {allow}"))
         }
     }
@@ -217,8 +224,9 @@ impl Problem {
             }
             _ => {}
         }
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        let allow = self.allow.as_deref().map(HeaderValue::from_str);
+        if let Some(Ok(allow)) = allow {
+            headers.insert(ALLOW, allow);
         }
         response
     }

@@ -5,17 +5,20 @@ use std::collections::BTreeMap;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use serde_json::{Map, Value};
 
-use super::body;
-use super::caller::Caller;
+use super::caller::{Caller, foreign_tenant, one_tenant_only};
 use super::managed::Managed;
 use super::problem::{Failure, Kind as ProblemKind, Problem};
+use super::{body, token};
+use crate::audit::{self, Event};
 use crate::fault::Fault;
 use crate::finish::{self, Mark};
-use crate::ports::{Level, World};
+use crate::key::Kind;
+use crate::ports::{Level, Limit, World};
 use crate::record::Stored;
 use crate::request::Request;
 use crate::secret::Secret;
 use crate::store::{self, Loaded, secret_place};
+use crate::time::Timestamp;
 
 /// What an admin call knows of where it came in.
 #[derive(Debug, Clone)]
@@ -98,6 +101,19 @@ pub async fn save<R: Managed, W: World>(
     id: &str,
     change: Change,
 ) -> Result<Saved<R>, Failure> {
+    let caller = &context.caller;
+    // What the caller may not do is said before anything is read, so that it tells nothing of what
+    // is there.
+    let whole: Option<R> = match &change {
+        Change::Put(members) => Some(read(members.clone(), id)?),
+        Change::Patch(patch) => {
+            may_patch::<R>(caller, patch)?;
+            None
+        }
+    };
+    if let Some(record) = &whole {
+        may_write(caller, id, record)?;
+    }
     let mut buried = false;
     for attempt in 0..TRIES {
         let loaded = store::load::<R, W>(world, id).await?;
@@ -105,18 +121,26 @@ pub async fn save<R: Managed, W: World>(
             Some(Loaded { stored, etag }) => (Some(stored), Some(etag)),
             None => (None, None),
         };
-        let current = former.as_ref().filter(|stored| stored.alive());
-        if former.is_some() && current.is_none() && !buried {
-            // What follows from its deletion must be done before it is forgotten.
-            finish::finish(world, R::KIND, id, None).await?;
-            buried = true;
-            continue;
+        let there = former.as_ref().filter(|stored| stored.alive());
+        let visible = there.filter(|stored| caller.sees(id, &stored.record));
+        let mut record = match (&whole, &change, visible) {
+            (Some(record), ..) => record.clone(),
+            (None, Change::Patch(patch), Some(visible)) => {
+                let record = patched(visible, patch, id)?;
+                may_write(caller, id, &record)?;
+                record
+            }
+            _ => return Err(not_found::<R>(id).into()),
+        };
+        let current = visible.filter(|stored| stored.record.tenant() == record.tenant());
+        let foreign = there.is_some() && current.is_none();
+        if foreign && caller.tenant.is_none() {
+            // Before all else: not even that a condition fails is of interest then.
+            return Err(taken(world, caller, R::KIND, id).await);
         }
-        // Somebody else's comes first: not even that a condition fails is this caller's business.
-        let mut record: R = make(current, &change, id)?;
-        if current.is_some_and(|current| current.record.tenant() != record.tenant()) {
-            let detail = format!("this {} belongs to another tenant", R::KIND);
-            return Err(Problem::new(ProblemKind::Taken, detail).into());
+        match current {
+            Some(current) => current.record.allowed(caller)?,
+            None => may_create::<R, W>(world, caller)?,
         }
         preconditions(request, current)?;
 
@@ -132,20 +156,10 @@ pub async fn save<R: Managed, W: World>(
             return Err(Problem::invalid(errors).into());
         }
         let (sealed, rewritten) = seal_secrets(world, id, &record, given, current)?;
-        let mut next = Stored {
-            schema: R::SCHEMA,
-            rev: former.as_ref().map_or(1, |stored| stored.rev + 1),
-            edition: former.as_ref().map_or(1, |stored| stored.edition + 1),
-            updated_at: world.now(),
-            gone: None,
-            record,
-            sealed,
-            state: former
-                .as_ref()
-                .map(|stored| stored.state.clone())
-                .unwrap_or_default(),
-        };
-        R::settle(&mut next, former.as_ref(), world.now());
+        // What another tenant has there is as good as nothing.
+        let before = former.as_ref().filter(|_| !foreign);
+        let mut next = successor(before, record, sealed, world.now());
+        R::settle(&mut next, before, world.now());
         if let Some(current) = current
             && current.record == next.record
             && current.state == next.state
@@ -159,6 +173,18 @@ pub async fn save<R: Managed, W: World>(
                 created: false,
                 followed_up: true,
             });
+        }
+        R::fits(world, id, &next).await?;
+        if foreign {
+            // Last of all, where a free id would be taken: nobody learns it from a call that could
+            // not have succeeded.
+            return Err(taken(world, caller, R::KIND, id).await);
+        }
+        if former.is_some() && there.is_none() && !buried {
+            // What follows from its deletion must be done before it is forgotten.
+            finish::finish(world, R::KIND, id, None).await?;
+            buried = true;
+            continue;
         }
 
         let mark = finish::begin(world, R::KIND, id).await?;
@@ -181,6 +207,29 @@ pub async fn save<R: Managed, W: World>(
         store::pause(world, attempt).await;
     }
     Err(Fault::Contended.into())
+}
+
+/// A record that takes the place of a former one, alive or deleted.
+fn successor<R: Managed>(
+    former: Option<&Stored<R>>,
+    record: R,
+    sealed: BTreeMap<String, String>,
+    now: Timestamp,
+) -> Stored<R> {
+    // Of another tenant's, that had the id before, it tells nothing.
+    let own = former.filter(|stored| stored.record.tenant() == record.tenant());
+    Stored {
+        schema: R::SCHEMA,
+        rev: former.map_or(1, |stored| stored.rev + 1),
+        edition: own.map_or(1, |stored| stored.edition + 1),
+        updated_at: now,
+        gone: None,
+        record,
+        sealed,
+        state: former
+            .map(|stored| stored.state.clone())
+            .unwrap_or_default(),
+    }
 }
 
 /// Seals the secrets of a record: those that the admin gave, those that are kept, those that are
@@ -226,24 +275,85 @@ fn seal_secrets<R: Managed, W: World>(
     Ok((sealed, rewritten))
 }
 
-/// The record that a change makes of the current one.
-fn make<R: Managed>(current: Option<&Stored<R>>, change: &Change, id: &str) -> Result<R, Failure> {
-    let mut members = match change {
-        Change::Put(members) => members.clone(),
-        Change::Patch(patch) => {
-            let Some(current) = current else {
-                return Err(not_found::<R>(id).into());
-            };
-            let mut members = body::show(id, current);
-            let mut patch = patch.clone();
-            body::without_read_only(&mut patch, id)?;
-            // A secret is never shown, so a patch that leaves it out, or sets it to null, keeps it.
-            body::merge(&mut members, patch);
-            members
-        }
-    };
-    body::without_read_only(&mut members, id)?;
-    Ok(body::parse(members)?)
+/// The record that a body describes.
+fn read<R: Managed>(mut members: Map<String, Value>, id: &str) -> Result<R, Problem> {
+    body::without_read_only(&mut members, R::READ_ONLY, id)?;
+    body::parse(members)
+}
+
+/// The record that a merge patch makes of the current one.
+fn patched<R: Managed>(
+    current: &Stored<R>,
+    patch: &Map<String, Value>,
+    id: &str,
+) -> Result<R, Problem> {
+    let mut members = body::show(id, current);
+    let mut patch = patch.clone();
+    body::without_read_only(&mut patch, R::READ_ONLY, id)?;
+    // A secret is never shown, so a patch that leaves it out, or sets it to null, keeps it.
+    body::merge(&mut members, patch);
+    read(members, id)
+}
+
+/// Refuses a record that a caller may not write, whatever is there.
+fn may_write<R: Managed>(caller: &Caller, id: &str, record: &R) -> Result<(), Problem> {
+    if !caller.sees(id, record) {
+        return Err(match record.tenant() {
+            Some(_) => foreign_tenant().at(R::TENANT),
+            None if R::KIND == Kind::Tenant => foreign_tenant(),
+            None => one_tenant_only().at(R::TENANT),
+        });
+    }
+    record.allowed(caller)
+}
+
+/// Refuses a patch that names another tenant than the caller's, whatever is there.
+fn may_patch<R: Managed>(caller: &Caller, patch: &Map<String, Value>) -> Result<(), Problem> {
+    let patch = Value::Object(patch.clone());
+    let named = patch.pointer(R::TENANT).and_then(Value::as_str);
+    match (&caller.tenant, named) {
+        (Some(own), Some(named)) if own.as_str() != named => Err(foreign_tenant().at(R::TENANT)),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a new record to whoever may make none: a tenant to the holder of one tenant's token, and
+/// anything to whoever hit too many ids that others have. It must not tell those from free ones.
+fn may_create<R: Managed, W: World>(world: &W, caller: &Caller) -> Result<(), Problem> {
+    if R::KIND == Kind::Tenant {
+        caller.needs_all_tenants()?;
+    }
+    if caller.held_until.is_some_and(|until| world.now() < until) {
+        return Err(held());
+    }
+    Ok(())
+}
+
+fn held() -> Problem {
+    Problem::new(
+        ProblemKind::TooMany,
+        "too many ids that others have; nothing new for ten minutes",
+    )
+}
+
+/// That another tenant has the id of a new record. It tells the caller that somebody has it, so it
+/// is written down, and whoever is held to one tenant is told so a few times only.
+async fn taken<W: World>(world: &W, caller: &Caller, kind: Kind, id: &str) -> Failure {
+    let own = caller.tenant.as_ref();
+    let resource = format!("{}/{id}", kind.collection());
+    let event = Event::new(world, &caller.name, own, "record.taken", resource);
+    audit::note_once_a_minute(world, &event).await;
+    if own.is_some() && !world.within(Limit::AdminTaken, &caller.name).await {
+        let resource = format!("{}/{}", Kind::Token.collection(), caller.name);
+        let event = Event::new(world, &caller.name, None, "token.held", resource);
+        audit::note_once_a_minute(world, &event.alarming()).await;
+        return match token::hold(world, &caller.name).await {
+            Ok(()) => held().into(),
+            Err(fault) => fault.into(),
+        };
+    }
+    let detail = format!("this {kind} belongs to another tenant");
+    Problem::new(ProblemKind::Taken, detail).into()
 }
 
 /// That there is no such record.
@@ -267,9 +377,12 @@ pub async fn delete<R: Managed, W: World>(
 ) -> Result<Stored<R>, Failure> {
     for attempt in 0..TRIES {
         let loaded = store::load::<R, W>(world, id).await?;
-        let Some(Loaded { stored, etag }) = loaded.filter(|loaded| loaded.stored.alive()) else {
+        let visible =
+            |stored: &Stored<R>| stored.alive() && context.caller.sees(id, &stored.record);
+        let Some(Loaded { stored, etag }) = loaded.filter(|loaded| visible(&loaded.stored)) else {
             return Err(not_found::<R>(id).into());
         };
+        stored.record.allowed(&context.caller)?;
         preconditions(request, Some(&stored))?;
         if let Some(by) = R::used_by(world, id, &stored).await? {
             return Err(Problem::new(ProblemKind::InUse, by).into());
@@ -297,7 +410,7 @@ pub async fn delete<R: Managed, W: World>(
 pub async fn follow_up<W: World>(
     world: &W,
     context: &Context,
-    kind: crate::key::Kind,
+    kind: Kind,
     id: &str,
     mark: &Mark,
 ) -> bool {

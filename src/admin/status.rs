@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
+use super::device;
 use super::problem::{Failure, Kind as ProblemKind, Problem};
-use super::save::not_found;
+use super::save::Context;
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
@@ -15,6 +16,7 @@ use crate::reconcile::Memory;
 use crate::record::Stored;
 use crate::record::account::Account;
 use crate::record::device::{Contested, Device, Line, Quarantine, Sighting, Whereabouts, Window};
+use crate::record::pbx::Pbx;
 use crate::record::tenant::Proof;
 use crate::request::Request;
 use crate::serve;
@@ -173,11 +175,12 @@ impl Known {
 ///
 /// # Errors
 /// A [`Failure`] if there is no such device, or of the store.
-pub async fn one<W: World>(world: &W, mac: Mac) -> Result<Response<Vec<u8>>, Failure> {
-    let loaded: Option<Loaded<Device>> = store::load(world, &mac.to_string()).await?;
-    let Some(Loaded { stored, .. }) = loaded.filter(|loaded| loaded.stored.alive()) else {
-        return Err(not_found::<Device>(&mac.to_string()).into());
-    };
+pub async fn one<W: World>(
+    world: &W,
+    context: &Context,
+    mac: Mac,
+) -> Result<Response<Vec<u8>>, Failure> {
+    let stored = device::load(world, context, mac).await?;
     let states = Known::default().lines(world, &stored).await?;
     let (stage, since) = stage(&stored, &states);
     let beside = &stored.state;
@@ -255,8 +258,67 @@ struct Overview<'a> {
     complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<&'a str>,
-    reconcile: Option<tick::RunSummary>,
+    reconcile: Option<ShownRun>,
 }
+
+/// A run of the scheduled handler. A tenant sees of it what concerns its PBXes.
+#[derive(Serialize)]
+struct ShownRun {
+    at: Timestamp,
+    accounts: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unfinished: Option<u32>,
+    pbxes: BTreeMap<Id, tick::PbxSummary>,
+}
+
+/// What a caller sees of the last run.
+async fn last_run<W: World>(world: &W, context: &Context) -> Result<Option<ShownRun>, Fault> {
+    let Some(run) = tick::last_run(world).await? else {
+        return Ok(None);
+    };
+    let Some(tenant) = &context.caller.tenant else {
+        return Ok(Some(ShownRun {
+            at: run.at,
+            accounts: run.accounts,
+            finished: Some(run.finished),
+            unfinished: Some(run.unfinished),
+            pbxes: run.pbxes,
+        }));
+    };
+    // The tenant's own list is asked, so that others' PBXes cost and tell nothing.
+    let mut pbxes = BTreeMap::new();
+    let mut all = run.pbxes;
+    let prefix = key::owned_by(tenant, Some(Kind::Pbx));
+    let page = world.r2().list(&prefix, None, PBXES_PER_CALL).await?;
+    for entry in &page.entries {
+        let id = Id::try_from(key::last(&entry.key)).map_err(|_| Fault::Broken("pbx key"))?;
+        let Some(summary) = all.remove(&id) else {
+            continue;
+        };
+        let loaded: Option<Loaded<Pbx>> = store::load(world, id.as_str()).await?;
+        // Before the record was written, the id may have been another's.
+        let its_own = |stored: &Stored<Pbx>| {
+            stored.alive()
+                && context.caller.sees(id.as_str(), &stored.record)
+                && stored.updated_at <= run.at
+        };
+        if loaded.is_some_and(|loaded| its_own(&loaded.stored)) {
+            pbxes.insert(id, summary);
+        }
+    }
+    Ok(Some(ShownRun {
+        at: run.at,
+        accounts: run.accounts,
+        finished: None,
+        unfinished: None,
+        pbxes,
+    }))
+}
+
+/// Of how many of a tenant's PBXes the last run is shown.
+const PBXES_PER_CALL: u32 = 100;
 
 /// How many devices one call of `GET /status` looks at. The rest is behind the cursor: an answer
 /// that claimed to know them all would be wrong from the 101st on.
@@ -266,11 +328,19 @@ const DEVICES_PER_CALL: u32 = 100;
 ///
 /// # Errors
 /// A [`Failure`] of the store, or for a parameter that there is not.
-pub async fn all<W: World>(world: &W, request: &Request) -> Result<Response<Vec<u8>>, Failure> {
+pub async fn all<W: World>(
+    world: &W,
+    context: &Context,
+    request: &Request,
+) -> Result<Response<Vec<u8>>, Failure> {
+    let prefix = match &context.caller.tenant {
+        Some(tenant) => key::owned_by(tenant, Some(Kind::Device)),
+        None => key::records(Kind::Device),
+    };
     let mut after = None;
     for (name, value) in super::parameters(request) {
         match (name.as_str(), value.parse::<Mac>()) {
-            ("cursor", Ok(mac)) => after = Some(key::record(Kind::Device, &mac.to_string())),
+            ("cursor", Ok(mac)) => after = Some(format!("{prefix}{mac}")),
             _ => {
                 return Err(Problem::new(
                     ProblemKind::BadParameter,
@@ -282,11 +352,7 @@ pub async fn all<W: World>(world: &W, request: &Request) -> Result<Response<Vec<
     }
     let page = world
         .r2()
-        .list(
-            &key::records(Kind::Device),
-            after.as_deref(),
-            DEVICES_PER_CALL,
-        )
+        .list(&prefix, after.as_deref(), DEVICES_PER_CALL)
         .await?;
     let mut devices: BTreeMap<&'static str, u32> = Stage::ALL
         .into_iter()
@@ -298,8 +364,11 @@ pub async fn all<W: World>(world: &W, request: &Request) -> Result<Response<Vec<
         .iter()
         .filter(|entry| !entry.metadata.contains_key("gone"))
     {
-        let loaded: Option<Loaded<Device>> = store::load(world, key::last(&entry.key)).await?;
-        let Some(device) = loaded.filter(|loaded| loaded.stored.alive()) else {
+        let id = key::last(&entry.key);
+        let loaded: Option<Loaded<Device>> = store::load(world, id).await?;
+        let visible =
+            |stored: &Stored<Device>| stored.alive() && context.caller.sees(id, &stored.record);
+        let Some(device) = loaded.filter(|loaded| visible(&loaded.stored)) else {
             continue;
         };
         let states = known.lines(world, &device.stored).await?;
@@ -310,7 +379,7 @@ pub async fn all<W: World>(world: &W, request: &Request) -> Result<Response<Vec<
         devices,
         complete: page.cursor.is_none(),
         cursor: page.cursor.as_deref().map(key::last),
-        reconcile: tick::last_run(world).await?,
+        reconcile: last_run(world, context).await?,
     };
     super::json(StatusCode::OK, &overview)
 }

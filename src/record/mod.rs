@@ -1,4 +1,4 @@
-//! What admins write and Dialtone keeps: tenants, profiles, PBXes, accounts, devices, rules.
+//! What admins write and Dialtone keeps: tenants, profiles, PBXes, accounts, devices, rules, API tokens.
 //!
 //! Each record is a plain serde type of checked values. Its secrets leave it before it is kept
 //! ([`Record::take_secrets`]); they are stored sealed beside it, so that nothing that prints a
@@ -11,6 +11,7 @@ pub mod profile;
 pub mod rule;
 pub mod settings;
 pub mod tenant;
+pub mod token;
 
 use std::collections::BTreeMap;
 
@@ -35,7 +36,8 @@ pub trait Record: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::D
     /// The shape of the stored JSON. Rises when a reader of the former shape would fail.
     const SCHEMA: u32 = 1;
 
-    /// The tenant that owns the record; `None` for a tenant itself and for a rule for everyone.
+    /// The tenant that owns the record; `None` for a tenant itself, and for a rule or token
+    /// that is for all tenants.
     fn tenant(&self) -> Option<&Id>;
 
     /// Takes every secret out of the record, by the name under which it is sealed. `None` stands

@@ -124,6 +124,7 @@ impl World for Cloudflare {
             Limit::RefusalsOfDevice => "REFUSALS_OF_DEVICE",
             Limit::Refusals => "REFUSALS",
             Limit::AdminFailures => "ADMIN_FAILURES",
+            Limit::AdminTaken => "ADMIN_TAKEN",
         };
         let Ok(limiter) = self.env.rate_limiter(binding) else {
             return true;

@@ -128,14 +128,19 @@ pub fn header<'a>(response: &'a Response<Vec<u8>>, name: &str) -> &'a str {
 
 /// A call of the admin API below `/api/v1/`.
 pub fn call(fake: &Fake, method: Method, path: &str, body: &Value) -> Response<Vec<u8>> {
+    fetch(fake, &call_by(ADMIN_TOKEN, method, path, body))
+}
+
+/// The request of whoever shows `token` for a call of the admin API below `/api/v1/`.
+pub fn call_by(token: &str, method: Method, path: &str, body: &Value) -> Request {
     let mut request = get(&format!("/api/v1/{path}"))
         .by(method)
-        .with("authorization", &format!("Bearer {ADMIN_TOKEN}"))
+        .with("authorization", &format!("Bearer {token}"))
         .with("content-type", "application/json");
     if !body.is_null() {
         request.body = body.to_string().into_bytes();
     }
-    fetch(fake, &request)
+    request
 }
 
 fn succeeded(response: &Response<Vec<u8>>, what: &str) -> Value {

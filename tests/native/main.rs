@@ -14,6 +14,7 @@ mod phone;
 mod readers;
 mod reconcile;
 mod regressions;
+mod roles;
 mod security;
 mod settings;
 mod vendors;

@@ -22,14 +22,14 @@ fn every_sentence_points_at_a_test_that_is_there() {
     let mut references = 0;
     let (_, sentences) = text.split_once("## A MAC\n").unwrap();
     for reference in sentences.split('`').skip(1).step_by(2) {
-        let Some((name, test)) = reference.split_once("::") else {
+        let Some((name, function)) = reference.split_once("::") else {
             continue;
         };
         references += 1;
         let source = fs::read_to_string(file(name)).unwrap();
         let (before, _) = source
-            .split_once(&format!("fn {test}("))
-            .unwrap_or_else(|| panic!("{name} has no {test}"));
+            .split_once(&format!("fn {function}("))
+            .unwrap_or_else(|| panic!("{name} has no {function}"));
         // The scan is a task and no test.
         let mut above = before.lines().rev().map(str::trim);
         let attribute = above.find(|line| !line.is_empty() && !line.starts_with("fn"));

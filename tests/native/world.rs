@@ -328,6 +328,7 @@ impl Mappings for Kv {
     }
 }
 
+#[derive(Clone)]
 struct Kept {
     body: Vec<u8>,
     metadata: BTreeMap<String, String>,
@@ -546,6 +547,14 @@ impl Outbound for Net {
     }
 }
 
+/// A [`Fake`] at some time.
+pub struct Snapshot {
+    kv: Backup,
+    r2: BTreeMap<String, Kept>,
+    ms: u64,
+    chance: u64,
+}
+
 /// The whole world.
 pub struct Fake {
     pub kv: Kv,
@@ -581,6 +590,42 @@ impl Fake {
             counted: RefCell::default(),
             guesses: RefCell::default(),
         })
+    }
+
+    /// What KV and R2 hold, by store and key, to be compared.
+    pub fn holdings(&self) -> BTreeMap<String, Vec<u8>> {
+        let kv = self.kv.history.borrow();
+        let kv = kv.iter().map(|(key, writes)| {
+            let mut all = Vec::new();
+            for written in writes {
+                all.extend_from_slice(written.value.as_bytes());
+                all.extend_from_slice(written.metadata.as_deref().unwrap_or_default().as_bytes());
+            }
+            (format!("kv {key}"), all)
+        });
+        let r2 = self.r2.kept.borrow();
+        let r2 = r2
+            .iter()
+            .map(|(key, kept)| (format!("r2 {key}"), kept.body.clone()));
+        kv.chain(r2).collect()
+    }
+
+    /// The stores, the time and the chance as they are now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            kv: self.kv.backup(),
+            r2: self.r2.kept.borrow().clone(),
+            ms: self.clock.ms(),
+            chance: self.chance.get(),
+        }
+    }
+
+    /// Puts the stores, the time and the chance back.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        self.kv.restore(&snapshot.kv);
+        self.r2.kept.borrow_mut().clone_from(&snapshot.r2);
+        self.clock.0.set(snapshot.ms);
+        self.chance.set(snapshot.chance);
     }
 
     /// Every byte that KV and R2 hold or held, with the keys and the metadata.

@@ -1,0 +1,165 @@
+//! An API token: who may call the admin API beside whoever has `ADMIN_TOKEN`, and what they may do.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Record, Stored};
+use crate::fault::Fault;
+use crate::key::Kind;
+use crate::keys::{hex, same_secret};
+use crate::ports::World;
+use crate::secret::Secret;
+use crate::text::{DisplayName, Id};
+use crate::time::Timestamp;
+
+/// What a caller may do; each role may do what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reads everything but secrets.
+    Reader,
+    /// Changes what phones need: profiles, PBXes, accounts, devices, rules.
+    Operator,
+    /// Changes tenants and tokens, and reads secrets.
+    Owner,
+}
+
+impl Role {
+    /// Its name in a record.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reader => "reader",
+            Self::Operator => "operator",
+            Self::Owner => "owner",
+        }
+    }
+}
+
+/// An API token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// What it lets its holder do.
+    pub role: Role,
+    /// The only tenant that its holder sees anything of. Absent: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Id>,
+    /// How people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<DisplayName>,
+    /// From when on it is worth nothing. Absent: until it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What Dialtone keeps beside a token.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TokenState {
+    /// SHA-256 of the whole text, in hexadecimal digits. The text holds 256 random bits, so it
+    /// cannot be guessed from that, and a slow hash would add nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// When it was last used, late by up to an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<Timestamp>,
+    /// Until when its holder makes no record, having hit too many ids of other tenants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<Timestamp>,
+    /// The text itself, from its making to the answer that shows it; never stored.
+    #[serde(skip)]
+    pub text: Option<Secret>,
+}
+
+impl Record for Token {
+    type State = TokenState;
+    const KIND: Kind = Kind::Token;
+
+    fn tenant(&self) -> Option<&Id> {
+        self.tenant.as_ref()
+    }
+}
+
+/// How every token begins, so that it can be told from other secrets where it should not be.
+const PREFIX: &str = "dialtone_";
+
+/// Random bytes of a token: 32 make 43 characters of base64url.
+const RANDOM_BYTES: usize = 32;
+
+/// The length of [`RANDOM_BYTES`] in base64url without padding.
+const RANDOM_CHARS: usize = 43;
+
+impl TokenState {
+    /// Makes a new text, which ends the one before: `dialtone_{id}_{base64url of 256 random bits}`.
+    ///
+    /// # Errors
+    /// A [`Fault`] if there are no random bytes.
+    pub fn renew<W: World>(&mut self, world: &W, id: &str) -> Result<(), Fault> {
+        let bytes: [u8; RANDOM_BYTES] = world.random()?;
+        let text = format!("{PREFIX}{id}_{}", URL_SAFE_NO_PAD.encode(bytes));
+        self.digest = Some(digest(&text));
+        self.text = Some(Secret::opaque(text));
+        Ok(())
+    }
+}
+
+fn digest(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
+/// The id in a text that has the shape of a token. Both parts may hold `_`, so the random one is
+/// told by its length.
+#[must_use]
+pub fn id_of(text: &str) -> Option<Id> {
+    let rest = text.strip_prefix(PREFIX)?;
+    let (id, random) = rest.split_at_checked(rest.len().checked_sub(RANDOM_CHARS)?)?;
+    let shaped = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_');
+    if !random.bytes().all(shaped) {
+        return None;
+    }
+    Id::try_from(id.strip_suffix('_')?).ok()
+}
+
+/// Whether a text opens this token now. Takes the same time wherever the text differs.
+#[must_use]
+pub fn opens(stored: Option<&Stored<Token>>, text: &str, now: Timestamp) -> bool {
+    let shown = digest(text);
+    stored.is_some_and(|stored| {
+        let known = stored.state.digest.as_deref().unwrap_or_default();
+        let expired = stored.record.expires_at.is_some_and(|at| at <= now);
+        same_secret(known, &shown) && stored.alive() && !expired
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_what_stands_before_the_random_part() {
+        let random = "_a-b_cdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN";
+        assert_eq!(random.len(), RANDOM_CHARS);
+        for id in ["ci", "a_b", "a-b.c", "0", "x_"] {
+            let text = format!("dialtone_{id}_{random}");
+            assert_eq!(id_of(&text), Id::try_from(id).ok(), "{text}");
+        }
+        for wrong in [
+            String::new(),
+            "dialtone_".to_owned(),
+            format!("dialtone_{random}"),
+            format!("dialtone__{random}"),
+            format!("dialtone_ci{random}"),
+            format!("dialtone_CI_{random}"),
+            format!("dialtone_ci_{random}="),
+            format!("dialtone_ci_{}", random.replace('-', "+")),
+            format!("dialtone_ci_{}", random.replace("cd", "ä")),
+            format!("dialtone_ci_{}", "ä".repeat(RANDOM_CHARS)),
+            format!("ci_{random}"),
+            format!("dialtone_{}_{random}", "a".repeat(65)),
+        ] {
+            assert_eq!(id_of(&wrong), None, "{wrong}");
+        }
+    }
+}
