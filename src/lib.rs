@@ -57,6 +57,7 @@ pub mod audit;
 pub mod entry;
 pub mod finish;
 pub mod reconcile;
+pub mod rekey;
 pub mod render;
 pub mod serve;
 pub mod store;

@@ -3,6 +3,7 @@
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
+use crate::serve::Shown;
 use crate::step2_redirect::Source;
 use crate::step3_boot_request::Part;
 
@@ -59,8 +60,8 @@ pub enum Afterwards {
     Fetched {
         /// The phone.
         mac: crate::mac::Mac,
-        /// The generation of the token that it showed.
-        token: u32,
+        /// The token that it showed.
+        shown: Shown,
         /// What it fetched.
         part: Part,
         /// The version of its files.

@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::finish::{self, RulePack};
 use crate::json;
 use crate::key::{self, Kind};
-use crate::keys::{Capability, Signed};
+use crate::keys::{Capability, KeyId, Signed};
 use crate::mac::Mac;
 use crate::ports::{Level, Limit, Mappings, World};
 use crate::record::Stored;
@@ -391,7 +391,7 @@ async fn provision<W: World>(
         return Ok(refuse().into());
     };
     // A forged token ends here: nothing is read for it.
-    let Some(signed) = world.keys().verify(Capability::Token, token) else {
+    let Some((signed, key)) = world.keys().verify_by(Capability::Token, token) else {
         return Ok(refuse().into());
     };
     let mac = signed.mac;
@@ -467,16 +467,19 @@ async fn provision<W: World>(
         )
     };
     response.headers_mut().insert(ETAG, etag);
-    let token = signed.generation;
+    let shown = Shown {
+        generation: signed.generation,
+        key,
+    };
     let mut seen = stored.state.clone();
     // To look at a file's head is not to fetch it.
     let fetched = from == From::R2 && request.method == Method::GET;
-    let news = fetched && note_fetch(&mut seen, token, part, version, world.now());
+    let news = fetched && note_fetch(&mut seen, shown, part, version, world.now());
     Ok(Answer {
         response,
         afterwards: news.then_some(Afterwards::Fetched {
             mac,
-            token,
+            shown,
             part,
             version,
         }),
@@ -548,7 +551,7 @@ async fn fresh<W: World>(
         None => Vec::new(),
         Some(files) => revisions(world, files.sources.records.keys().cloned().collect()).await,
     };
-    let expected = render::expected_sources(&stored, origin);
+    let expected = render::expected_sources(world.keys(), &stored, origin);
     if stale(stored.state.files.as_ref(), &expected, &known) {
         match finish::refresh(world, mac, Some(origin)).await {
             Ok(Some(refreshed)) => stored = refreshed,
@@ -607,17 +610,37 @@ async fn settings<W: World>(
     Ok(response.unwrap_or_else(refuse).into())
 }
 
+/// The token that a phone showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// [`Signed::generation`].
+    pub generation: u32,
+    /// The key that signed it.
+    pub key: KeyId,
+}
+
 /// Notes a fetch in a device's state; false if there is nothing new in it, so that a repeat writes
 /// nothing.
 pub fn note_fetch(
     state: &mut DeviceState,
-    token: u32,
+    shown: Shown,
     part: Part,
     version: u64,
     now: Timestamp,
 ) -> bool {
     let mut news = false;
-    if token == state.access.token && (!state.access.used || state.access.former.is_some()) {
+    // Only where a phone begins is the URL that it keeps. The files from there on are under the URL
+    // that it was just given: to note those too would be two writes at each start of a phone that
+    // is told its URL by DHCP.
+    if matches!(part, Part::Boot | Part::Merged | Part::Former)
+        && state.access.key != Some(shown.key)
+    {
+        state.access.key = Some(shown.key);
+        news = true;
+    }
+    if shown.generation == state.access.token
+        && (!state.access.used || state.access.former.is_some())
+    {
         // The phone has its new URL: the old one has served its time.
         state.access.used = true;
         state.access.former = None;
@@ -654,11 +677,11 @@ pub async fn afterwards<W: World>(world: &W, what: Afterwards) {
             true
         }
         Afterwards::Fetched {
-            token,
+            shown,
             part,
             version,
             ..
-        } => note_fetch(&mut stored.state, *token, *part, *version, now),
+        } => note_fetch(&mut stored.state, *shown, *part, *version, now),
     })
     .await;
     if let Err(fault) = noted {

@@ -544,6 +544,10 @@ impl Managed for Device {
                 }
             }
         }
+        if next.state.files.is_none() {
+            // It is new, or came back: whatever opens it is signed from now on.
+            next.state.access.key = Some(world.keys().id());
+        }
         let made = Ingredients::gather(world, mac, next.clone(), From::R2).await?;
         next.state.files = Some(made.files(world, &context.origin)?);
         next.state.policy = made.policy();

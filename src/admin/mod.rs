@@ -120,7 +120,7 @@ async fn route<W: World>(
     match segments.as_slice() {
         ["status"] => {
             only_get(request)?;
-            status::all(world, request).await
+            status::all(world, &context, request).await
         }
         ["models"] => {
             only_get(request)?;

@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use super::problem::{Failure, Kind as ProblemKind, Problem};
-use super::save::not_found;
+use super::save::{Context, not_found};
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
@@ -16,6 +16,7 @@ use crate::record::Stored;
 use crate::record::account::Account;
 use crate::record::device::{Device, Line, Sighting, Window};
 use crate::record::tenant::Proof;
+use crate::rekey;
 use crate::request::Request;
 use crate::serve;
 use crate::store::{self, Loaded};
@@ -246,17 +247,25 @@ struct Overview<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<&'a str>,
     reconcile: Option<tick::RunSummary>,
+    /// For callers of all tenants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<rekey::Shown>,
 }
 
 /// How many devices one call of `GET /status` looks at. The rest is behind the cursor: an answer
 /// that claimed to know them all would be wrong from the 101st on.
 const DEVICES_PER_CALL: u32 = 100;
 
-/// `GET /status`: the last run of the scheduled handler, and how many phones are how far.
+/// `GET /status`: the last run of the scheduled handler, how many phones are how far, and how far a
+/// change of keys is.
 ///
 /// # Errors
 /// A [`Failure`] of the store, or for a parameter that there is not.
-pub async fn all<W: World>(world: &W, request: &Request) -> Result<Response<Vec<u8>>, Failure> {
+pub async fn all<W: World>(
+    world: &W,
+    context: &Context,
+    request: &Request,
+) -> Result<Response<Vec<u8>>, Failure> {
     let mut after = None;
     for (name, value) in super::parameters(request) {
         match (name.as_str(), value.parse::<Mac>()) {
@@ -301,6 +310,10 @@ pub async fn all<W: World>(world: &W, request: &Request) -> Result<Response<Vec<
         complete: page.cursor.is_none(),
         cursor: page.cursor.as_deref().map(key::last),
         reconcile: tick::last_run(world).await?,
+        keys: match context.caller.tenant {
+            None => Some(rekey::shown(world).await?),
+            Some(_) => None,
+        },
     };
     super::json(StatusCode::OK, &overview)
 }
