@@ -94,9 +94,10 @@ impl KeySet {
                 .map_err(|_| SecretsError::SealKey)?;
             Ok(key)
         };
-        let [a, b, c, d, e, f, g, h, ..] = expand("key id")?;
+        let id = expand("key id")?;
+        let id = id.first_chunk().ok_or(SecretsError::SealKey)?;
         Ok(Self {
-            id: KeyId(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
+            id: KeyId(u64::from_be_bytes(*id)),
             seal: expand("seal")?,
             token: expand("token")?,
             first_access: expand("first access")?,

@@ -544,6 +544,14 @@ impl Outbound for Net {
     }
 }
 
+/// Keys that live as long as the tests: a world lends them out and changes them all the same.
+fn keys(seal_key: &str, seal_key_old: Option<&str>) -> &'static Keys {
+    let keys = Keys::new(Some(ADMIN_TOKEN), Some(seal_key), seal_key_old);
+    Box::leak(Box::new(
+        keys.unwrap_or_else(|error| panic!("{}", error.variable())),
+    ))
+}
+
 /// The whole world.
 pub struct Fake {
     pub kv: Kv,
@@ -554,7 +562,7 @@ pub struct Fake {
     pub log: RefCell<Vec<String>>,
     /// How many events of one caller are within a limit.
     pub most: Cell<u32>,
-    keys: Keys,
+    keys: Cell<&'static Keys>,
     chance: Cell<u64>,
     counted: RefCell<BTreeMap<String, u32>>,
 }
@@ -563,7 +571,6 @@ impl Fake {
     /// An empty world with a KV that is late.
     pub fn new() -> Rc<Self> {
         let clock = Clock(Rc::new(Cell::new(START_S * 1_000)));
-        let keys = Keys::new(Some(ADMIN_TOKEN), Some(SEAL_KEY), None);
         Rc::new(Self {
             kv: Kv::new(clock.clone()),
             r2: Bucket::new(clock.clone()),
@@ -573,7 +580,7 @@ impl Fake {
             clock,
             log: RefCell::default(),
             most: Cell::new(u32::MAX),
-            keys: keys.unwrap_or_else(|error| panic!("{}", error.variable())),
+            keys: Cell::new(keys(SEAL_KEY, None)),
             chance: Cell::new(0x9e37_79b9_7f4a_7c15),
             counted: RefCell::default(),
         })
@@ -608,6 +615,11 @@ impl Fake {
     pub fn logged(&self) -> String {
         self.log.borrow().join("\n")
     }
+
+    /// Sets `SEAL_KEY` and `SEAL_KEY_OLD`, as a new deployment does.
+    pub fn deploy(&self, seal_key: &str, seal_key_old: Option<&str>) {
+        self.keys.set(keys(seal_key, seal_key_old));
+    }
 }
 
 impl World for Fake {
@@ -628,7 +640,7 @@ impl World for Fake {
     }
 
     fn keys(&self) -> &Keys {
-        &self.keys
+        self.keys.get()
     }
 
     fn now(&self) -> Timestamp {
