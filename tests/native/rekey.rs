@@ -640,6 +640,24 @@ fn what_a_worker_that_knows_only_the_old_key_still_writes_is_waited_for() {
 }
 
 #[test]
+fn a_save_brings_its_secrets_under_the_new_key() {
+    for new in [NEW_KEY.to_owned(), look_alike()] {
+        let office = Office::new();
+        let fake = &*office.fake;
+        fake.deploy(&new, Some(SEAL_KEY));
+        // Nothing of the account itself changes, and not its password.
+        patch(fake, "accounts/acme-1001", &json!({ "password": PASSWORD }));
+        let sealed = stored::<Account>(fake, "acme-1001").sealed["password"].clone();
+        let place = secret_place(Kind::Account, "acme-1001", "password");
+        assert_eq!(
+            fake.keys().opened_by(&place, &sealed),
+            Some(fake.keys().id())
+        );
+        assert_eq!(fake.keys().reseal(fake, &place, &sealed), Ok(None));
+    }
+}
+
+#[test]
 fn before_the_keys_are_swapped_every_worker_knows_both() {
     let office = Office::new();
     let fake = &*office.fake;
