@@ -19,11 +19,20 @@ use crate::time::Timestamp;
 pub fn note_fetch(state: &mut DeviceState, fetch: &Fetch, now: Timestamp) -> bool {
     let Fetch {
         token,
+        key,
         part,
         version,
         ..
     } = *fetch;
     let mut news = state.settle_at(fetch.place.clone());
+    // Only where a phone begins is the URL that it keeps. The files from there on are under the URL
+    // that it was just given: to note those too would be two writes at each start of a phone that is
+    // told its URL by DHCP.
+    let begins = matches!(part, Part::Boot | Part::Merged | Part::Former);
+    if begins && state.access.key != Some(key) {
+        state.access.key = Some(key);
+        news = true;
+    }
     if token == state.access.token && (!state.access.used || state.access.former.is_some()) {
         // The phone has its new URL: the old one has served its time.
         state.access.used = true;

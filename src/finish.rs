@@ -16,14 +16,14 @@ use crate::keys::hex;
 use crate::mac::Mac;
 use crate::ports::{Mappings, Objects, Only, World};
 use crate::record::account::Account;
-use crate::record::device::{Device, FileSet};
+use crate::record::device::Device;
 use crate::record::pbx::Pbx;
 use crate::record::profile::Profile;
 use crate::record::rule::Rule;
 use crate::record::tenant::Tenant;
 use crate::record::token::Token;
 use crate::record::{Record, Stored};
-use crate::render::{From, Ingredients};
+use crate::render::{self, From, Ingredients};
 use crate::step2_redirect::NamedRule;
 use crate::step5_config_request::stale;
 use crate::store::{self, Loaded};
@@ -126,6 +126,23 @@ async fn copy<R: Record, W: World>(
         copied = Some(stored.rev);
     }
     Err(Fault::Contended)
+}
+
+/// Copies a record to KV as it is in R2 now, and does nothing else that would follow from a save.
+///
+/// # Errors
+/// The [`Fault`] of a store.
+pub async fn republish<W: World>(world: &W, kind: Kind, id: &str) -> Result<(), Fault> {
+    match kind {
+        Kind::Tenant => copy::<Tenant, W>(world, id, |_| None).await,
+        Kind::Profile => copy::<Profile, W>(world, id, |_| None).await,
+        Kind::Pbx => copy::<Pbx, W>(world, id, |_| None).await,
+        Kind::Rule => copy::<Rule, W>(world, id, |_| None).await,
+        Kind::Account => copy_account(world, id).await,
+        Kind::Device => copy_device(world, id).await,
+        // Whoever shows one is looked up in R2.
+        Kind::Token => Ok(()),
+    }
 }
 
 /// Puts a record on the list of what its tenant has; before it is saved, so that its tenant cannot
@@ -355,6 +372,10 @@ async fn device<W: World>(world: &W, id: &str, origin: Option<&str>) -> Result<(
             relist(world, &line.account).await?;
         }
     }
+    copy_device(world, id).await
+}
+
+async fn copy_device<W: World>(world: &W, id: &str) -> Result<(), Fault> {
     copy::<Device, W>(world, id, |stored| {
         // They can be made again from the records there.
         stored.state.files = None;
@@ -453,18 +474,13 @@ pub async fn refresh<W: World>(
             return Ok(Some(stored));
         }
         let made = Ingredients::gather(world, mac, stored, From::R2).await?;
-        let sources = made.sources(&origin);
+        let sources = made.sources(world.keys(), &origin);
         let known: Vec<(String, u64)> = sources.records.clone().into_iter().collect();
         let policy = made.policy();
         let mut stored = made.device.clone();
-        let current = |files: &FileSet| {
-            files
-                .parts
-                .values()
-                .all(|f| world.keys().is_current(&f.sealed))
-        };
-        let good = !stale(stored.state.files.as_ref(), &sources, &known)
-            && stored.state.files.as_ref().is_some_and(current);
+        let files = stored.state.files.as_ref();
+        let good = !stale(files, &sources, &known)
+            && files.is_some_and(|files| render::are_current(world.keys(), mac, files));
         if good && stored.state.policy == policy {
             return Ok(Some(stored));
         }

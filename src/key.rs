@@ -10,6 +10,7 @@
 //! | `unfinished/{kind}/{id}/{nonce}` | | a save that the scheduled handler must finish if nobody else does |
 //! | `pbx-state/{pbx}` | | who is registered, what was pushed |
 //! | `reconcile` | | the last run |
+//! | `rekey` | | how far a change of `SEAL_KEY` is |
 //! | `upload/{mac}/{name}` | | what a phone put there, sealed |
 //! | `audit-new/{tenant}/{name}` | | an event that is not chained yet; the operator's own under `-` |
 //! | `lease` | | who may run now |
@@ -199,6 +200,9 @@ pub fn uploads(mac: Mac) -> String {
     format!("upload/{mac}/")
 }
 
+/// The prefix of all that any phone put there.
+pub const ALL_UPLOADS: &str = "upload/";
+
 /// `pbx-state/{pbx}`: what was seen at and pushed to a PBX.
 #[must_use]
 pub fn pbx_state(pbx: &Id) -> String {
@@ -213,6 +217,9 @@ pub fn audit_new(tenant: Option<&Id>, name: &str) -> String {
 
 /// What the last run of the scheduled handler did.
 pub const RECONCILE: &str = "reconcile";
+
+/// How far a change of `SEAL_KEY` is.
+pub const REKEY: &str = "rekey";
 
 /// Who may run the scheduled handler now.
 pub const LEASE: &str = "lease";

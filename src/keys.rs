@@ -1,12 +1,15 @@
 //! The keys that everything hangs on, all derived from `SEAL_KEY`: sealing secrets at rest, signing
 //! tokens and first-access keys, and naming versions of files without giving their hash away.
 
+use std::fmt;
+
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
@@ -33,10 +36,49 @@ pub struct Signed {
     pub generation: u32,
 }
 
+/// Names a master key, without telling anything of it: eight bytes that HKDF derives from it, as 16
+/// hexadecimal digits.
+///
+/// What a key sealed and signed holds the first byte alone. Two keys share it once in 256 times, so
+/// it says which key to try, and that it fits says which key it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyId(u64);
+
+impl KeyId {
+    /// The byte that stands in what the key sealed and signed.
+    fn byte(self) -> u8 {
+        let [byte, ..] = self.0.to_be_bytes();
+        byte
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl From<KeyId> for String {
+    fn from(id: KeyId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for KeyId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let id = u64::from_str_radix(&text, 16).map(Self).ok();
+        // Written in one way only.
+        id.filter(|id| id.to_string() == text)
+            .ok_or("must be 16 hexadecimal digits")
+    }
+}
+
 /// One master key and what is derived from it.
 struct KeySet {
-    /// Names the master key in what it sealed and signed.
-    id: u8,
+    id: KeyId,
     seal: [u8; 32],
     token: [u8; 32],
     first_access: [u8; 32],
@@ -52,9 +94,10 @@ impl KeySet {
                 .map_err(|_| SecretsError::SealKey)?;
             Ok(key)
         };
-        let [id, ..] = expand("key id")?;
+        let id = expand("key id")?;
+        let id = id.first_chunk().ok_or(SecretsError::SealKey)?;
         Ok(Self {
-            id,
+            id: KeyId(u64::from_be_bytes(*id)),
             seal: expand("seal")?,
             token: expand("token")?,
             first_access: expand("first access")?,
@@ -120,8 +163,9 @@ impl Keys {
         let old = match seal_key_old.filter(|key| !key.is_empty()) {
             None => None,
             Some(text) => {
-                let master = decode_key(text).ok_or(SecretsError::SealKeyOld)?;
-                Some(KeySet::derive(&master)?)
+                let old = decode_key(text).ok_or(SecretsError::SealKeyOld)?;
+                // The same twice is no change.
+                (old != master).then(|| KeySet::derive(&old)).transpose()?
             }
         };
         let admin = digest(admin_token.as_bytes());
@@ -133,10 +177,22 @@ impl Keys {
     }
 
     /// The keys that may have made something: both, if chance gave them the same id.
-    fn sets(&self, id: u8) -> impl Iterator<Item = &KeySet> {
+    fn sets(&self, byte: u8) -> impl Iterator<Item = &KeySet> {
         std::iter::once(&self.current)
             .chain(&self.old)
-            .filter(move |set| set.id == id)
+            .filter(move |set| set.id.byte() == byte)
+    }
+
+    /// The name of the key that seals and signs.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        self.current.id
+    }
+
+    /// During a change of `SEAL_KEY`, the name of the key that only opens and verifies.
+    #[must_use]
+    pub fn old(&self) -> Option<KeyId> {
+        self.old.as_ref().map(|set| set.id)
     }
 
     /// True if `token` is `ADMIN_TOKEN`. Compares digests in constant time.
@@ -162,15 +218,42 @@ impl Keys {
         bytes.extend(sealed);
         Ok(format!(
             "1.{:02x}.{}",
-            self.current.id,
+            self.current.id.byte(),
             URL_SAFE_NO_PAD.encode(bytes)
         ))
     }
 
-    /// Whether a text was sealed with the key that is in use now, and not with the one before.
+    /// Whether a text was sealed with the key that is in use now, and not with the one before. It is
+    /// opened only if the two share the byte that names them.
     #[must_use]
-    pub fn is_current(&self, sealed: &str) -> bool {
-        sealed.split('.').nth(1) == Some(format!("{:02x}", self.current.id).as_str())
+    pub fn is_current(&self, place: &str, sealed: &str) -> bool {
+        let current = self.current.id;
+        let Some((byte, _)) = parts(sealed) else {
+            return false;
+        };
+        let alike = self.old().is_some_and(|old| old.byte() == current.byte());
+        byte == current.byte() && (!alike || self.opened_by(place, sealed) == Some(current))
+    }
+
+    /// The key that opens what [`Keys::seal`] made for this place; `None` if none of ours does.
+    #[must_use]
+    pub fn opened_by(&self, place: &str, sealed: &str) -> Option<KeyId> {
+        self.opened(place, sealed).map(|(_, set)| set.id)
+    }
+
+    fn opened(&self, place: &str, sealed: &str) -> Option<(Vec<u8>, &KeySet)> {
+        let (byte, bytes) = parts(sealed)?;
+        let bytes = URL_SAFE_NO_PAD.decode(bytes).ok()?;
+        let (nonce, text) = bytes.split_first_chunk::<12>()?;
+        self.sets(byte).find_map(|set| {
+            let payload = Payload {
+                msg: text,
+                aad: place.as_bytes(),
+            };
+            let cipher = cipher(&set.seal).ok()?;
+            let text = cipher.decrypt(&Nonce::from(*nonce), payload).ok()?;
+            Some((text, set))
+        })
     }
 
     /// Opens what [`Keys::seal`] made for the same place.
@@ -178,25 +261,25 @@ impl Keys {
     /// # Errors
     /// A [`Fault`] if the text was sealed for another place, with another key, or was changed.
     pub fn open(&self, place: &str, sealed: &str) -> Result<Vec<u8>, Fault> {
-        const BROKEN: Fault = Fault::Broken("sealed value");
-        let mut parts = sealed.split('.');
-        let (Some("1"), Some(id), Some(bytes), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(BROKEN);
-        };
-        let id = u8::from_str_radix(id, 16).map_err(|_| BROKEN)?;
-        let bytes = URL_SAFE_NO_PAD.decode(bytes).map_err(|_| BROKEN)?;
-        let (nonce, text) = bytes.split_first_chunk::<12>().ok_or(BROKEN)?;
-        let open = |set: &KeySet| {
-            let payload = Payload {
-                msg: text,
-                aad: place.as_bytes(),
-            };
-            let cipher = cipher(&set.seal).ok()?;
-            cipher.decrypt(&Nonce::from(*nonce), payload).ok()
-        };
-        self.sets(id).find_map(open).ok_or(BROKEN)
+        let opened = self.opened(place, sealed);
+        opened.map(|(text, _)| text).ok_or(NOT_OURS)
+    }
+
+    /// Brings a sealed text under the key that is in use now; `None` if it is already.
+    ///
+    /// # Errors
+    /// A [`Fault`] as of [`Keys::open`] and [`Keys::seal`].
+    pub fn reseal<W: World>(
+        &self,
+        world: &W,
+        place: &str,
+        sealed: &str,
+    ) -> Result<Option<String>, Fault> {
+        let (text, set) = self.opened(place, sealed).ok_or(NOT_OURS)?;
+        if set.id == self.current.id {
+            return Ok(None);
+        }
+        self.seal(world, place, &text).map(Some)
     }
 
     /// Opens a sealed password.
@@ -207,7 +290,7 @@ impl Keys {
         String::from_utf8(self.open(place, sealed)?)
             .ok()
             .and_then(|text| Secret::try_from(text).ok())
-            .ok_or(Fault::Broken("sealed value"))
+            .ok_or(NOT_OURS)
     }
 
     /// Signs a capability for one device and generation.
@@ -215,7 +298,7 @@ impl Keys {
     /// # Errors
     /// A [`Fault`] that cannot come up with a key of 32 bytes.
     pub fn sign(&self, kind: Capability, signed: Signed) -> Result<String, Fault> {
-        let mut bytes = vec![self.current.id];
+        let mut bytes = vec![self.current.id.byte()];
         bytes.extend(signed.mac.bytes());
         bytes.extend(signed.generation.to_be_bytes());
         let tag = hmac(capability_key(&self.current, kind), &bytes)?;
@@ -228,25 +311,30 @@ impl Keys {
     /// wherever a forged one is wrong.
     #[must_use]
     pub fn verify(&self, kind: Capability, text: &str) -> Option<Signed> {
+        self.verify_by(kind, text).map(|(signed, _)| signed)
+    }
+
+    /// The same as [`Keys::verify`], with the key that signed it.
+    #[must_use]
+    pub fn verify_by(&self, kind: Capability, text: &str) -> Option<(Signed, KeyId)> {
         // 43 characters: longer ones need not be decoded to know that they are wrong.
         if text.len() != CAPABILITY_BYTES.div_ceil(3) * 4 - 1 {
             return None;
         }
         let bytes: [u8; CAPABILITY_BYTES] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
         let (head, tag) = bytes.split_at_checked(11)?;
-        let (id, rest) = head.split_first()?;
+        let (byte, rest) = head.split_first()?;
         let (mac, generation) = rest.split_first_chunk::<6>()?;
         let signed_by = |set: &KeySet| {
             let expected = hmac(capability_key(set, kind), head).unwrap_or_default();
             bool::from(expected.get(..tag.len()).unwrap_or_default().ct_eq(tag))
         };
-        if !self.sets(*id).any(signed_by) {
-            return None;
-        }
-        Some(Signed {
+        let key = self.sets(*byte).find(|set| signed_by(set))?.id;
+        let signed = Signed {
             mac: Mac::from_bytes(*mac).ok()?,
             generation: u32::from_be_bytes(generation.try_into().ok()?),
-        })
+        };
+        Some((signed, key))
     }
 
     /// The entity tag of a file's bytes: keyed, so that it is no oracle for a password in them.
@@ -257,6 +345,15 @@ impl Keys {
         let tag = hmac(&self.current.etag, bytes)?;
         Ok(format!("\"{}\"", hex(tag.get(..16).unwrap_or(&tag))))
     }
+}
+
+/// What is said of a sealed text that no key of ours opens for its place.
+const NOT_OURS: Fault = Fault::Broken("sealed value");
+
+/// A sealed text: the byte that names its key, and the nonce and ciphertext in base64url.
+fn parts(sealed: &str) -> Option<(u8, &str)> {
+    let (byte, bytes) = sealed.strip_prefix("1.")?.split_once('.')?;
+    Some((u8::from_str_radix(byte, 16).ok()?, bytes))
 }
 
 fn capability_key(set: &KeySet, kind: Capability) -> &[u8; 32] {

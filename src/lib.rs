@@ -59,6 +59,7 @@ pub mod entry;
 pub mod finish;
 pub mod guesses;
 pub mod reconcile;
+pub mod rekey;
 pub mod render;
 pub mod serve;
 pub mod store;

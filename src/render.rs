@@ -289,10 +289,10 @@ impl Ingredients {
 
     /// What the files would be made of now.
     #[must_use]
-    pub fn sources(&self, origin: &str) -> Sources {
+    pub fn sources(&self, keys: &Keys, origin: &str) -> Sources {
         Sources {
             records: self.revisions(),
-            ..expected_sources(&self.device, origin)
+            ..expected_sources(keys, &self.device, origin)
         }
     }
 
@@ -342,13 +342,16 @@ impl Ingredients {
         let mut parts = BTreeMap::new();
         for (part, bytes, etag) in made {
             let before = former.and_then(|files| files.parts.get(&part));
+            let place = file_place(self.mac, part);
             let file = match before {
                 // The same bytes keep their sealed form, so that nothing is sealed needlessly.
-                Some(file) if file.etag == etag && keys.is_current(&file.sealed) => file.clone(),
+                Some(file) if file.etag == etag && keys.is_current(&place, &file.sealed) => {
+                    file.clone()
+                }
                 _ => File {
                     etag,
                     length: u64::try_from(bytes.len()).map_err(|_| Fault::Broken("length"))?,
-                    sealed: keys.seal(world, &file_place(self.mac, part), &bytes)?,
+                    sealed: keys.seal(world, &place, &bytes)?,
                 },
             };
             parts.insert(part, file);
@@ -356,7 +359,7 @@ impl Ingredients {
         Ok(FileSet {
             version,
             made_at,
-            sources: self.sources(origin),
+            sources: self.sources(keys, origin),
             parts,
         })
     }
@@ -386,12 +389,13 @@ fn write(keys: &Keys, phone: &Phone<'_>) -> Result<Vec<(Part, Vec<u8>, String)>,
 
 /// The part of [`Sources`] that the device itself says.
 #[must_use]
-pub fn expected_sources(device: &Stored<Device>, origin: &str) -> Sources {
+pub fn expected_sources(keys: &Keys, device: &Stored<Device>, origin: &str) -> Sources {
     Sources {
         templates: device.record.vendor.rules().templates(),
         origin: origin.to_owned(),
         device: device.edition,
         token: device.state.access.token,
+        key: Some(keys.id()),
         records: BTreeMap::new(),
     }
 }
@@ -411,6 +415,15 @@ pub fn base(keys: &Keys, mac: Mac, generation: u32, origin: &str) -> Result<Stri
 /// A [`Fault`] if it was not sealed for this place, or with a key that is gone.
 pub fn open(keys: &Keys, mac: Mac, part: Part, file: &File) -> Result<Vec<u8>, Fault> {
     keys.open(&file_place(mac, part), &file.sealed)
+}
+
+/// Whether a phone's files hang on no key but the one that is in use now, neither in their URLs nor
+/// by their seals.
+#[must_use]
+pub fn are_current(keys: &Keys, mac: Mac, files: &FileSet) -> bool {
+    let sealed =
+        |(part, file): (&Part, &File)| keys.is_current(&file_place(mac, *part), &file.sealed);
+    files.sources.key == Some(keys.id()) && files.parts.iter().all(sealed)
 }
 
 fn file_place(mac: Mac, part: Part) -> String {

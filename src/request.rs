@@ -3,6 +3,7 @@
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
+use crate::keys::KeyId;
 use crate::mac::Mac;
 use crate::record::device::Whereabouts;
 use crate::step2_redirect::{Source, Why};
@@ -99,6 +100,8 @@ pub struct Fetch {
     pub mac: Mac,
     /// The generation of the token that it showed.
     pub token: u32,
+    /// The key that signed that token.
+    pub key: KeyId,
     /// What it fetched.
     pub part: Part,
     /// The version of its files.

@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::finish::{self, RulePack};
 use crate::json;
 use crate::key::{self, Kind};
-use crate::keys::{Capability, Keys, Signed};
+use crate::keys::{Capability, KeyId, Keys, Signed};
 use crate::mac::Mac;
 use crate::ports::{Level, Limit, Mappings, World};
 use crate::record::Stored;
@@ -556,7 +556,7 @@ pub(crate) async fn provision<W: World>(
         return forged();
     };
     // A forged token ends here: nothing is read for it.
-    let Some(signed) = world.keys().verify(Capability::Token, token) else {
+    let Some((signed, key)) = world.keys().verify_by(Capability::Token, token) else {
         return forged();
     };
     let mac = signed.mac;
@@ -626,7 +626,8 @@ pub(crate) async fn provision<W: World>(
     if !live || !admitted(&stored, signed.generation, from, world.now()) {
         return refused(Fate::Revoked);
     }
-    let answer = file(world, request, mac, signed.generation, part, &stored, from)?;
+    let token = (signed.generation, key);
+    let answer = file(world, request, mac, token, part, &stored, from)?;
     Ok((answer, Fate::Served(part)))
 }
 
@@ -635,7 +636,7 @@ fn file<W: World>(
     world: &W,
     request: &Request,
     mac: Mac,
-    token: u32,
+    token: (u32, KeyId),
     part: Part,
     stored: &Stored<Device>,
     from: From,
@@ -668,7 +669,8 @@ fn file<W: World>(
     };
     let fetch = Fetch {
         mac,
-        token,
+        token: token.0,
+        key: token.1,
         part,
         version,
         place,
@@ -747,7 +749,7 @@ async fn fresh<W: World>(
         None => Vec::new(),
         Some(files) => revisions(world, files.sources.records.keys().cloned().collect()).await,
     };
-    let expected = render::expected_sources(&stored, origin);
+    let expected = render::expected_sources(world.keys(), &stored, origin);
     if stale(stored.state.files.as_ref(), &expected, &known) {
         match finish::refresh(world, mac, Some(origin)).await {
             Ok(Some(refreshed)) => stored = refreshed,

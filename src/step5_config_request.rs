@@ -10,7 +10,7 @@ use http::header::IF_NONE_MATCH;
 use crate::record::device::{FileSet, Sources};
 
 /// Whether files made of `sources` are older than what is known: the device itself, the code, the
-/// place they are served from, and `known` revisions of the shared records by key.
+/// place they are served from, the key that signs their URLs, and `known` revisions of the shared records by key.
 #[must_use]
 pub fn stale(files: Option<&FileSet>, device: &Sources, known: &[(String, u64)]) -> bool {
     let Some(files) = files else { return true };
@@ -19,6 +19,7 @@ pub fn stale(files: Option<&FileSet>, device: &Sources, known: &[(String, u64)])
         || made.origin != device.origin
         || made.device < device.device
         || made.token != device.token
+        || made.key != device.key
         || known
             .iter()
             .any(|(key, rev)| made.records.get(key).is_none_or(|made| made < rev))
@@ -39,6 +40,7 @@ pub fn has_it(headers: &HeaderMap, etag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::KeyId;
     use std::collections::BTreeMap;
 
     fn sources(templates: u32, device: u64, tenant: u64) -> Sources {
@@ -47,6 +49,7 @@ mod tests {
             origin: "https://a".to_owned(),
             device,
             token: 1,
+            key: None,
             records: BTreeMap::from([("tenant/acme".to_owned(), tenant)]),
         }
     }
@@ -70,6 +73,8 @@ mod tests {
         );
         assert!(stale(Some(&files), &sources(2, 6, 0), &[]));
         assert!(stale(None, &now, &[]));
+        let key = KeyId::try_from("3f00000000000001".to_owned()).ok();
+        assert!(stale(Some(&files), &Sources { key, ..now }, &[]));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::reconcile::{
 use crate::record::Stored;
 use crate::record::account::Account;
 use crate::record::pbx::{Mode, Pbx};
+use crate::rekey;
 use crate::secret::Secret;
 use crate::step7_register::{self as register, Answer, Class, Found, PjsipObjects, Presence};
 use crate::store::{self, Loaded};
@@ -264,8 +265,8 @@ impl<W: World> Run<'_, W> {
     async fn everything(&self, public_url: Option<&str>) -> Result<(), Fault> {
         let origin = public_url.map(|url| url.trim_end_matches('/'));
         // Side by side: a save that takes long to finish holds up no PBX.
-        let ((finished, unfinished), seen) =
-            future::join(self.finish_saves(origin), self.pbxes()).await;
+        let ((finished, unfinished), seen, ()) =
+            future::join3(self.finish_saves(origin), self.pbxes(), self.rekey()).await;
         let (accounts, pbxes) = seen?;
         let summary = RunSummary {
             at: self.began,
@@ -280,6 +281,18 @@ impl<W: World> Run<'_, W> {
             .put(key::RECONCILE, bytes, BTreeMap::new(), Only::Always)
             .await?;
         Ok(())
+    }
+
+    /// During a change of `SEAL_KEY`: brings more of what is sealed under the new one.
+    async fn rekey(&self) {
+        if self.world.keys().old().is_none() {
+            return;
+        }
+        self.spend(rekey::CALLS);
+        if let Err(fault) = rekey::run(self.world).await {
+            self.world
+                .log(Level::Error, "rekey.fault", &[("fault", fault.label())]);
+        }
     }
 
     /// Finishes saves that were cut off: how many, and how many are left.

@@ -14,7 +14,7 @@ use crate::audit::{self, Event};
 use crate::fault::Fault;
 use crate::finish;
 use crate::key::Kind;
-use crate::keys::{Capability, Signed};
+use crate::keys::{Capability, KeyId, Signed};
 use crate::mac::Mac;
 use crate::ports::World;
 use crate::record::Stored;
@@ -125,17 +125,17 @@ pub async fn act<W: World>(
         let detail = "the device is a decoy: nobody ever gets anything of it";
         return Err(Problem::new(ProblemKind::InUse, detail).into());
     }
-    let now = world.now();
+    let (now, key) = (world.now(), world.keys().id());
     let mark = finish::begin(world, Kind::Device, &id).await?;
     let changed = store::update::<Device, W>(world, &id, |stored| {
         if !visible(context, mac, stored) {
             return false;
         }
         match action {
-            "arm" => arm(stored, now, span),
+            "arm" => arm(stored, now, span, key),
             "rotate" => rotate(stored, now),
             "release" => return release(stored),
-            _ => revoke(stored),
+            _ => revoke(stored, key),
         }
         true
     })
@@ -170,15 +170,15 @@ struct Acted {
 }
 
 /// Opens a window. Whoever claimed the one before loses what it got; a phone that is in use keeps
-/// its files until the newcomer uses the new token.
-pub fn arm(stored: &mut Stored<Device>, now: Timestamp, seconds: u64) {
+/// its files until the newcomer uses the new token. `key` signs what is given out from now on.
+pub fn arm(stored: &mut Stored<Device>, now: Timestamp, seconds: u64, key: KeyId) {
     let claimed = stored
         .state
         .window
         .as_ref()
         .is_some_and(|window| window.claim.is_some());
     if claimed {
-        revoke(stored);
+        revoke(stored, key);
     } else if stored.state.access.used {
         rotate(stored, now);
     }
@@ -191,6 +191,7 @@ pub fn arm(stored: &mut Stored<Device>, now: Timestamp, seconds: u64) {
 
 /// Gives out a new token. The old one serves on, files with the new URL in them, until the new one
 /// is used or its grace ends. The first-access key stays: it opens nothing but the way to the new.
+/// So does what is noted of the key that signed the phone's URL, since the phone still has that URL.
 pub fn rotate(stored: &mut Stored<Device>, now: Timestamp) {
     let access = &mut stored.state.access;
     // Rotated again before the phone came: it may be anywhere between the oldest and the newest.
@@ -206,13 +207,15 @@ pub fn rotate(stored: &mut Stored<Device>, now: Timestamp) {
     access.used = false;
 }
 
-/// Makes every token worthless at once, and closes the window.
-pub fn revoke(stored: &mut Stored<Device>) {
+/// Makes every token worthless at once, and closes the window. `key` signs what is given out from
+/// now on: nothing that an older one signed opens this device any more.
+pub fn revoke(stored: &mut Stored<Device>, key: KeyId) {
     let access = &mut stored.state.access;
     access.token += 1;
     access.first_access += 1;
     access.former = None;
     access.used = false;
+    access.key = Some(key);
     stored.state.window = None;
     stored.state.contested = None;
     // It may come back at another customer's.

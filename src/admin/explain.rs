@@ -390,7 +390,7 @@ async fn files<W: World>(
         let shown = json!({ "value": value, "from": from });
         explained.settings.insert(setting.name().to_owned(), shown);
     }
-    for (record, rev) in made.sources("").records {
+    for (record, rev) in made.sources(world.keys(), "").records {
         explained.made_of.insert(record, rev.into());
     }
     Ok(())

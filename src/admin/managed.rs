@@ -606,6 +606,10 @@ impl Managed for Device {
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
         // Before the save, so that a change of the account in between finds the device.
         add_to_accounts(world, mac, &next.record, false).await?;
+        if next.state.files.is_none() {
+            // It is new, or came back: whatever opens it is signed from now on.
+            next.state.access.key = Some(world.keys().id());
+        }
         let made = Ingredients::gather(world, mac, next.clone(), From::R2).await?;
         next.state.files = Some(made.files(world, &context.origin)?);
         next.state.policy = made.policy();

@@ -262,7 +262,9 @@ fn seal_secrets<R: Managed, W: World>(
         // The same secret under the key that is in use now stays as it is; a save brings all others
         // under it.
         let as_it_is = match kept {
-            Some(kept) if keys.is_current(kept) && keys.open(&place, kept)? == text => Some(kept),
+            Some(kept) if keys.is_current(&place, kept) && keys.open(&place, kept)? == text => {
+                Some(kept)
+            }
             _ => None,
         };
         let made = match as_it_is {

@@ -18,6 +18,7 @@ use crate::record::account::Account;
 use crate::record::device::{Contested, Device, Line, Quarantine, Sighting, Whereabouts, Window};
 use crate::record::pbx::Pbx;
 use crate::record::tenant::Proof;
+use crate::rekey;
 use crate::request::Request;
 use crate::serve;
 use crate::store::{self, Loaded};
@@ -259,6 +260,9 @@ struct Overview<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<&'a str>,
     reconcile: Option<ShownRun>,
+    /// For callers of all tenants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<rekey::Shown>,
 }
 
 /// A run of the scheduled handler. A tenant sees of it what concerns its PBXes.
@@ -324,7 +328,8 @@ const PBXES_PER_CALL: u32 = 100;
 /// that claimed to know them all would be wrong from the 101st on.
 const DEVICES_PER_CALL: u32 = 100;
 
-/// `GET /status`: the last run of the scheduled handler, and how many phones are how far.
+/// `GET /status`: the last run of the scheduled handler, how many phones are how far, and how far a
+/// change of keys is.
 ///
 /// # Errors
 /// A [`Failure`] of the store, or for a parameter that there is not.
@@ -380,6 +385,10 @@ pub async fn all<W: World>(
         complete: page.cursor.is_none(),
         cursor: page.cursor.as_deref().map(key::last),
         reconcile: last_run(world, context).await?,
+        keys: match context.caller.tenant {
+            None => Some(rekey::shown(world).await?),
+            Some(_) => None,
+        },
     };
     super::json(StatusCode::OK, &overview)
 }

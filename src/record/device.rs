@@ -9,6 +9,7 @@ use super::tenant::{Drift, Networks, Places, Proof, Require, Tenant};
 use super::{Record, Stored};
 use crate::fault::Fault;
 use crate::key::Kind;
+use crate::keys::KeyId;
 use crate::secret::Secret;
 use crate::step2_redirect::{Source, UrlTemplate};
 use crate::step3_boot_request::Part;
@@ -421,6 +422,11 @@ pub struct Access {
     /// Whether the token that is good now was ever used.
     #[serde(default)]
     pub used: bool,
+    /// The key that signed the URL which the phone keeps: the one that it last began at, or, until it
+    /// comes, the one that it was given. `None`: not known, as of a device that was made before this
+    /// was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyId>,
 }
 
 /// Tokens that go on serving until their successor is used or their grace ends. More than one if
@@ -499,6 +505,9 @@ pub struct Sources {
     pub device: u64,
     /// [`Access::token`] in their URLs.
     pub token: u32,
+    /// The key that signed their URLs and sealed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyId>,
     /// The shared records, by key.
     pub records: BTreeMap<String, u64>,
 }

@@ -14,6 +14,7 @@ mod phone;
 mod readers;
 mod reconcile;
 mod regressions;
+mod rekey;
 mod roles;
 mod security;
 mod settings;

@@ -555,6 +555,14 @@ pub struct Snapshot {
     chance: u64,
 }
 
+/// Keys that live as long as the tests: a world lends them out and changes them all the same.
+fn keys(seal_key: &str, seal_key_old: Option<&str>) -> &'static Keys {
+    let keys = Keys::new(Some(ADMIN_TOKEN), Some(seal_key), seal_key_old);
+    Box::leak(Box::new(
+        keys.unwrap_or_else(|error| panic!("{}", error.variable())),
+    ))
+}
+
 /// The whole world.
 pub struct Fake {
     pub kv: Kv,
@@ -565,7 +573,7 @@ pub struct Fake {
     pub log: RefCell<Vec<String>>,
     /// How many events of one caller are within a limit.
     pub most: RefCell<BTreeMap<String, u32>>,
-    keys: Keys,
+    keys: Cell<&'static Keys>,
     chance: Cell<u64>,
     counted: RefCell<BTreeMap<String, u32>>,
     guesses: RefCell<Guesses>,
@@ -575,7 +583,6 @@ impl Fake {
     /// An empty world with a KV that is late.
     pub fn new() -> Rc<Self> {
         let clock = Clock(Rc::new(Cell::new(START_S * 1_000)));
-        let keys = Keys::new(Some(ADMIN_TOKEN), Some(SEAL_KEY), None);
         Rc::new(Self {
             kv: Kv::new(clock.clone()),
             r2: Bucket::new(clock.clone()),
@@ -585,7 +592,7 @@ impl Fake {
             clock,
             log: RefCell::default(),
             most: RefCell::default(),
-            keys: keys.unwrap_or_else(|error| panic!("{}", error.variable())),
+            keys: Cell::new(keys(SEAL_KEY, None)),
             chance: Cell::new(0x9e37_79b9_7f4a_7c15),
             counted: RefCell::default(),
             guesses: RefCell::default(),
@@ -678,6 +685,11 @@ impl Fake {
     pub fn logged(&self) -> String {
         self.log.borrow().join("\n")
     }
+
+    /// Sets `SEAL_KEY` and `SEAL_KEY_OLD`, as a new deployment does.
+    pub fn deploy(&self, seal_key: &str, seal_key_old: Option<&str>) {
+        self.keys.set(keys(seal_key, seal_key_old));
+    }
 }
 
 impl World for Fake {
@@ -698,7 +710,7 @@ impl World for Fake {
     }
 
     fn keys(&self) -> &Keys {
-        &self.keys
+        self.keys.get()
     }
 
     fn now(&self) -> Timestamp {
