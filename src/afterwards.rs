@@ -110,19 +110,23 @@ async fn redirected<W: World>(world: &W, mac: Mac, claimed_by: Option<&str>) -> 
 async fn fetched<W: World>(world: &W, fetch: &Fetch) -> Result<(), Fault> {
     let Fetch { mac, part, .. } = *fetch;
     let (id, now) = (mac.to_string(), world.now());
-    let (mut news, mut moved) = (false, false);
+    let (mut first, mut moved) = (false, false);
     let noted = store::update::<Device, W>(world, &id, |stored| {
-        let before = stored.state.places.clone();
-        news = note_fetch(&mut stored.state, fetch, now);
-        moved = !before.is_empty() && stored.state.places != before;
+        let (places, seen) = (stored.state.places.clone(), stored.state.seen);
+        let news = note_fetch(&mut stored.state, fetch, now);
+        first = stored.state.seen != seen;
+        moved = !places.is_empty() && stored.state.places != places;
         news
     });
-    let Some(stored) = noted.await?.filter(|_| news) else {
+    let Some(stored) = noted.await?.filter(|_| first || moved) else {
         return Ok(());
     };
     if let Some(place) = fetch.place.as_ref().filter(|_| moved) {
         let event = of_phone(world, mac, &stored.record.tenant, "phone.moved");
         audit::note(world, &from(event, place)).await;
+    }
+    if !first {
+        return Ok(());
     }
     let tenant = &stored.record.tenant;
     let event = of_phone(world, mac, tenant, "phone.fetched")

@@ -125,8 +125,8 @@ routes! {
         explain::explain(world, context, request).await
     };
 
-    "tokens": GET Owner Tenant => list(world, context, request, Kind::Token).await;
-    "tokens/{token}": GET Owner Tenant, PUT Owner Tenant, PATCH Owner Tenant, DELETE Owner Tenant
+    "tokens": GET Reader Tenant => list(world, context, request, Kind::Token).await;
+    "tokens/{token}": GET Reader Tenant, PUT Owner Tenant, PATCH Owner Tenant, DELETE Owner Tenant
         => one::<Token, W>(world, context, request, &given.id).await;
     "tokens/{token}/rotate": POST Owner Tenant
         => token::rotate(world, context, request, &given.id).await;

@@ -138,6 +138,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_token_opens_until_it_ends_or_is_deleted() {
+        let text = "dialtone_ci_x";
+        let mut stored = Stored {
+            schema: 1,
+            rev: 1,
+            edition: 1,
+            updated_at: Timestamp(0),
+            gone: None,
+            record: Token {
+                role: Role::Reader,
+                tenant: None,
+                name: None,
+                expires_at: Some(Timestamp(10)),
+            },
+            sealed: std::collections::BTreeMap::new(),
+            state: TokenState {
+                digest: Some(digest(text)),
+                ..TokenState::default()
+            },
+        };
+        assert!(opens(Some(&stored), text, Timestamp(9)));
+        assert!(!opens(Some(&stored), "dialtone_ci_y", Timestamp(9)));
+        assert!(!opens(Some(&stored), text, Timestamp(10)));
+        assert!(!opens(None, text, Timestamp(9)));
+        stored.gone = Some(Timestamp(5));
+        assert!(!opens(Some(&stored), text, Timestamp(9)));
+        stored.gone = None;
+        stored.state.digest = None;
+        assert!(!opens(Some(&stored), "", Timestamp(9)));
+    }
+
+    #[test]
     fn the_id_is_what_stands_before_the_random_part() {
         let random = "_a-b_cdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN";
         assert_eq!(random.len(), RANDOM_CHARS);
