@@ -54,6 +54,8 @@ pub mod step7_register;
 // Joints
 pub mod admin;
 pub mod audit;
+pub mod chain;
+pub mod chaining;
 pub mod entry;
 pub mod finish;
 pub mod reconcile;
@@ -62,6 +64,7 @@ pub mod serve;
 pub mod store;
 pub mod tick;
 pub mod upload;
+pub mod webhook;
 
 #[cfg(target_arch = "wasm32")]
 mod shell;

@@ -1,5 +1,6 @@
 //! The admin API, `/api/v1`: who may call it, and which function answers which route.
 
+pub mod audit;
 pub mod body;
 pub mod caller;
 pub mod device;
@@ -13,7 +14,7 @@ use http::header::{AUTHORIZATION, ETAG, HeaderValue, IF_NONE_MATCH};
 use http::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
-use crate::audit::{self, Event};
+use crate::audit::Event;
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
@@ -121,6 +122,10 @@ async fn route<W: World>(
         ["status"] => {
             only_get(request)?;
             status::all(world, request).await
+        }
+        ["audit"] => {
+            only_get(request)?;
+            audit::answer(world, &context, request).await
         }
         ["models"] => {
             only_get(request)?;
@@ -377,7 +382,7 @@ async fn note<R: Managed, W: World>(
     let own = own.flatten();
     let tenant = stored.record.tenant().or(own.as_ref());
     let event = Event::new(world, &context.caller.name, tenant, action, resource);
-    audit::note(world, &event.with("edition", stored.edition.to_string())).await;
+    crate::audit::note(world, &event.with("edition", stored.edition.to_string())).await;
 }
 
 /// A page of a collection.
