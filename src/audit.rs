@@ -96,6 +96,9 @@ impl Event {
 }
 
 /// Writes an event down. A failure costs an entry, so it is logged and undoes nothing.
+///
+/// Two of one second may be chained in either order; the edition tells which change of a record was
+/// first.
 pub async fn note<W: World>(world: &W, event: &Event) {
     let nonce: [u8; 8] = world.random().unwrap_or_default();
     let name = format!("{:012}-{}", event.at.0, hex(&nonce));

@@ -3,6 +3,7 @@
 
 mod ask;
 mod asterisk;
+mod audit;
 mod expected;
 mod fixtures;
 mod fleet;
