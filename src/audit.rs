@@ -155,9 +155,11 @@ pub fn read(
         .is_some_and(|signature| keys.audit_signer(&key, body, signature).is_some());
     let event = signed.then(|| json::read::<Event>(body).ok()).flatten();
     event.unwrap_or_else(|| {
+        // The name may be anything: what cannot be written as a time could not be read again.
         let at = name.get(..12).and_then(|at| at.parse().ok());
+        let at = at.map(Timestamp).filter(|at| *at <= Timestamp::LAST);
         Event {
-            at: Timestamp(at.unwrap_or_default()),
+            at: at.unwrap_or_default(),
             actor: DIALTONE.to_owned(),
             tenant: tenant.cloned(),
             action: "audit.forged".to_owned(),

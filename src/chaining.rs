@@ -427,19 +427,26 @@ impl<W: World> Pass<'_, W> {
     /// Signs heads with the key that is in use now, so that they still count when the old one is
     /// taken away: elsewhere each minute.
     async fn sign_heads_anew(&self) {
-        self.allowance.spend(1);
-        let listed = self
-            .world
-            .r2()
-            .list(key::ALL_AUDIT_HEADS, None, LISTED)
-            .await;
-        let mut heads = match listed {
-            Ok(page) => page.entries,
-            Err(fault) => {
-                let fields = [("fault", fault.label())];
-                return self.world.log(Level::Error, "audit.fault", &fields);
+        let mut heads = Vec::new();
+        let mut after: Option<String> = None;
+        for _ in 0..LISTINGS {
+            self.allowance.spend(1);
+            let r2 = self.world.r2();
+            let listed = r2.list(key::ALL_AUDIT_HEADS, after.as_deref(), LISTED);
+            match listed.await {
+                Ok(page) => {
+                    heads.extend(page.entries);
+                    after = page.cursor;
+                }
+                Err(fault) => {
+                    let fields = [("fault", fault.label())];
+                    return self.world.log(Level::Error, "audit.fault", &fields);
+                }
             }
-        };
+            if after.is_none() {
+                break;
+            }
+        }
         let minute = usize::try_from(self.began.0 / 60).unwrap_or_default();
         let start = minute.wrapping_mul(HEADS_PER_RUN).checked_rem(heads.len());
         heads.rotate_left(start.unwrap_or_default());

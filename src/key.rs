@@ -225,6 +225,9 @@ pub fn behind_audit_new(tenant: Option<&Id>) -> String {
     format!("{ALL_AUDIT_NEW}{}0", audit_owner(tenant))
 }
 
+/// What the names begin with that are no events'.
+const WAITING: char = '!';
+
 /// `audit-new/{tenant}/!{page:012}`: that alarms of a page wait. Sorts before the events, whose
 /// names begin with a digit.
 #[must_use]
@@ -232,12 +235,10 @@ pub fn audit_waiting(tenant: &Id, page: u64) -> String {
     audit_new(Some(tenant), &format!("{WAITING}{page:012}"))
 }
 
-const WAITING: char = '!';
-
 /// The prefix of what [`audit_waiting`] makes.
 #[must_use]
 pub fn all_audit_waiting(tenant: &Id) -> String {
-    audit_new(Some(tenant), "!")
+    audit_new(Some(tenant), &WAITING.to_string())
 }
 
 /// What stands under a key below [`ALL_AUDIT_NEW`].

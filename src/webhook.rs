@@ -283,6 +283,9 @@ struct Outcome {
 impl Outcome {
     /// Says so: in the log each time, in the audit when it begins to fail and when alarms are given up.
     async fn report<W: World>(self, world: &W, tenant: &Id, allowance: &Allowance<'_>) {
+        if self.sent == 0 && self.given_up == 0 && self.failed.is_none() {
+            return;
+        }
         let (sent, given_up) = (self.sent.to_string(), self.given_up.to_string());
         let fields = [
             ("tenant", tenant.as_str()),
