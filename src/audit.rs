@@ -2,15 +2,17 @@
 //! refused. Never a secret.
 //!
 //! Each event is an object of its own, so that no key is written by everyone; the scheduled handler
-//! chains them.
+//! chains them ([`crate::chaining`]). Until then a signature beside it, in its metadata, shows that
+//! it was written here.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::json;
 use crate::key;
-use crate::keys::hex;
+use crate::keys::{Keys, hex, sha256_hex};
 use crate::ports::{Level, Objects, Only, World};
 use crate::text::Id;
 use crate::time::Timestamp;
@@ -19,6 +21,12 @@ use crate::time::Timestamp;
 pub const PHONE: &str = "phone";
 /// The [`Event::actor`] of what the scheduled handler did.
 pub const DIALTONE: &str = "dialtone";
+
+/// The longest value of a detail, in characters.
+const DETAIL_CHARS: usize = 256;
+
+/// The name in an event's metadata of what signs it.
+const SIGNATURE: &str = "signature";
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,10 +79,11 @@ impl Event {
         }
     }
 
-    /// The same with a detail.
+    /// The same with a detail, of which at most 256 characters are kept: some of it comes from callers.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.detail.insert(name.to_owned(), value.into());
+        let value: String = value.into().chars().take(DETAIL_CHARS).collect();
+        self.detail.insert(name.to_owned(), value);
         self
     }
 
@@ -87,6 +96,9 @@ impl Event {
 }
 
 /// Writes an event down. A failure costs an entry, so it is logged and undoes nothing.
+///
+/// Two of one second may be chained in either order; the edition tells which change of a record was
+/// first.
 pub async fn note<W: World>(world: &W, event: &Event) {
     let nonce: [u8; 8] = world.random().unwrap_or_default();
     let name = format!("{:012}-{}", event.at.0, hex(&nonce));
@@ -115,11 +127,46 @@ async fn write<W: World>(world: &W, event: &Event, name: &str, only: Only<'_>) {
     ];
     world.log(level, "audit", &fields);
     let key = key::audit_new(event.tenant.as_ref(), name);
-    let written = match serde_json::to_vec(event) {
-        Ok(bytes) => world.r2().put(&key, bytes, BTreeMap::new(), only).await,
-        Err(_) => Err(Fault::Broken("audit to json")),
+    let written = async {
+        let bytes = serde_json::to_vec(event).map_err(|_| Fault::Broken("audit to json"))?;
+        let signature = world.keys().sign_audit(&key, &bytes)?;
+        let metadata = BTreeMap::from([(SIGNATURE.to_owned(), signature)]);
+        world.r2().put(&key, bytes, metadata, only).await
     };
-    if let Err(fault) = written {
+    if let Err(fault) = written.await {
         world.log(Level::Error, "audit.lost", &[("fault", fault.label())]);
     }
+}
+
+/// Reads an event that is not chained yet: the object's name, its bytes, and what a listing says of
+/// it. What was not written here, or not so, is an alarm that says so: it is neither taken for an
+/// event nor passed over. The same object always reads the same.
+#[must_use]
+pub fn read(
+    keys: &Keys,
+    tenant: Option<&Id>,
+    name: &str,
+    body: &[u8],
+    metadata: &BTreeMap<String, String>,
+) -> Event {
+    let key = key::audit_new(tenant, name);
+    let signed = metadata
+        .get(SIGNATURE)
+        .is_some_and(|signature| keys.audit_signer(&key, body, signature).is_some());
+    let event = signed.then(|| json::read::<Event>(body).ok()).flatten();
+    event.unwrap_or_else(|| {
+        // The name may be anything: what cannot be written as a time could not be read again.
+        let at = name.get(..12).and_then(|at| at.parse().ok());
+        let at = at.map(Timestamp).filter(|at| *at <= Timestamp::LAST);
+        Event {
+            at: at.unwrap_or_default(),
+            actor: DIALTONE.to_owned(),
+            tenant: tenant.cloned(),
+            action: "audit.forged".to_owned(),
+            resource: "audit".to_owned(),
+            detail: BTreeMap::new(),
+            alarm: true,
+        }
+        .with("sha256", sha256_hex(body))
+    })
 }

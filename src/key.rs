@@ -13,6 +13,9 @@
 //! | `rekey` | | how far a change of `SEAL_KEY` is |
 //! | `upload/{mac}/{name}` | | what a phone put there, sealed |
 //! | `audit-new/{tenant}/{name}` | | an event that is not chained yet; the operator's own under `-` |
+//! | `audit-new/{tenant}/!{page}` | | that alarms of a page are still to go to the webhook |
+//! | `audit/{tenant}/{page}` | | a page of the chain |
+//! | `audit-head/{tenant}` | a late copy, against a bucket that was put back | where the chain ends, signed |
 //! | `lease` | | who may run now |
 //!
 //! Ids hold no `/`, so a key splits in one way only.
@@ -209,10 +212,97 @@ pub fn pbx_state(pbx: &Id) -> String {
     format!("pbx-state/{pbx}")
 }
 
-/// `audit-new/{tenant}/{name}`: an event. Names sort by time. `-` is no id that a tenant can have.
+/// Whose chain of the audit it is. `-` is no id that a tenant can have.
+#[must_use]
+pub fn audit_owner(tenant: Option<&Id>) -> &str {
+    tenant.map_or("-", Id::as_str)
+}
+
+/// The prefix of all events that are not chained yet, and of all alarms that wait.
+pub const ALL_AUDIT_NEW: &str = "audit-new/";
+
+/// `audit-new/{tenant}/{name}`: an event. Names sort by time.
 #[must_use]
 pub fn audit_new(tenant: Option<&Id>, name: &str) -> String {
-    format!("audit-new/{}/{name}", tenant.map_or("-", Id::as_str))
+    format!("{ALL_AUDIT_NEW}{}/{name}", audit_owner(tenant))
+}
+
+/// A key that sorts behind everything of one tenant under [`ALL_AUDIT_NEW`], and before all that
+/// follows: `0` is the character after `/`.
+#[must_use]
+pub fn behind_audit_new(tenant: Option<&Id>) -> String {
+    format!("{ALL_AUDIT_NEW}{}0", audit_owner(tenant))
+}
+
+/// What the names begin with that are no events'.
+const WAITING: char = '!';
+
+/// `audit-new/{tenant}/!{page:012}`: that alarms of a page wait. Sorts before the events, whose
+/// names begin with a digit.
+#[must_use]
+pub fn audit_waiting(tenant: &Id, page: u64) -> String {
+    audit_new(Some(tenant), &format!("{WAITING}{page:012}"))
+}
+
+/// The prefix of what [`audit_waiting`] makes.
+#[must_use]
+pub fn all_audit_waiting(tenant: &Id) -> String {
+    audit_new(Some(tenant), &WAITING.to_string())
+}
+
+/// What stands under a key below [`ALL_AUDIT_NEW`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditNew<'a> {
+    /// An event, by its name.
+    Event(&'a str),
+    /// Alarms of a page wait.
+    Waiting(u64),
+}
+
+/// Reads what [`audit_new`] or [`audit_waiting`] made: whose it is, and what.
+#[must_use]
+pub fn parse_audit_new(key: &str) -> Option<(Option<Id>, AuditNew<'_>)> {
+    let (owner, name) = key.strip_prefix(ALL_AUDIT_NEW)?.split_once('/')?;
+    let owner = parse_audit_owner(owner).ok()?;
+    if name.is_empty() || name.contains('/') {
+        return None;
+    }
+    let what = match name.strip_prefix(WAITING) {
+        Some(page) => AuditNew::Waiting(page.parse().ok()?),
+        None => AuditNew::Event(name),
+    };
+    Some((owner, what))
+}
+
+fn parse_audit_owner(owner: &str) -> Result<Option<Id>, String> {
+    match owner {
+        "-" => Ok(None),
+        tenant => Id::try_from(tenant).map(Some),
+    }
+}
+
+/// `audit/{tenant}/{page:012}`: a page of the chain; the first is 1.
+#[must_use]
+pub fn audit_page(tenant: Option<&Id>, page: u64) -> String {
+    format!("audit/{}/{page:012}", audit_owner(tenant))
+}
+
+/// `audit-head/{tenant}`: where the chain ends.
+#[must_use]
+pub fn audit_head(tenant: Option<&Id>) -> String {
+    format!("{ALL_AUDIT_HEADS}{}", audit_owner(tenant))
+}
+
+/// The prefix of all heads.
+pub const ALL_AUDIT_HEADS: &str = "audit-head/";
+
+/// Reads what [`audit_head`] made.
+///
+/// # Errors
+/// Why the key is no such one.
+pub fn parse_audit_head(key: &str) -> Result<Option<Id>, String> {
+    let owner = key.strip_prefix(ALL_AUDIT_HEADS);
+    parse_audit_owner(owner.ok_or("is no head's key")?)
 }
 
 /// What the last run of the scheduled handler did.
@@ -246,6 +336,42 @@ mod tests {
             "unfinished/device/a",
         ] {
             assert_eq!(parse_record(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_the_audit_reads_back_as_what_it_was_made_of() {
+        let acme = Id::try_from("acme").unwrap();
+        for owner in [None, Some(&acme)] {
+            let event = audit_new(owner, "001-x");
+            let read = Some((owner.cloned(), AuditNew::Event("001-x")));
+            assert_eq!(parse_audit_new(&event), read);
+            assert_eq!(parse_audit_head(&audit_head(owner)), Ok(owner.cloned()));
+            assert!(event < behind_audit_new(owner));
+        }
+        let waiting = audit_waiting(&acme, 7);
+        let read = Some((Some(acme.clone()), AuditNew::Waiting(7)));
+        assert_eq!(parse_audit_new(&waiting), read);
+        assert!(waiting.starts_with(&all_audit_waiting(&acme)));
+        assert!(waiting < audit_new(Some(&acme), "0"));
+        // Nobody's are skipped with those of `acme`.
+        for other in ["acme-2", "acme.de", "acme0", "acmeb"] {
+            let other = audit_new(Id::try_from(other).ok().as_ref(), "0");
+            let behind = behind_audit_new(Some(&acme));
+            assert!(
+                other > behind || other < audit_new(Some(&acme), "!"),
+                "{other}"
+            );
+        }
+        for wrong in [
+            "audit-new/acme",
+            "audit-new/acme/",
+            "audit-new/acme/a/b",
+            "audit-new/A/b",
+            "audit-new/acme/!x",
+            "audit/acme/1",
+        ] {
+            assert_eq!(parse_audit_new(wrong), None, "{wrong}");
         }
     }
 }

@@ -76,6 +76,15 @@ impl TryFrom<String> for KeyId {
     }
 }
 
+/// With which of the two keys something was signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signer {
+    /// The one that is in use now.
+    Current,
+    /// The one before.
+    Old,
+}
+
 /// One master key and what is derived from it.
 struct KeySet {
     id: KeyId,
@@ -83,6 +92,7 @@ struct KeySet {
     token: [u8; 32],
     first_access: [u8; 32],
     etag: [u8; 32],
+    audit: [u8; 32],
 }
 
 impl KeySet {
@@ -102,6 +112,7 @@ impl KeySet {
             token: expand("token")?,
             first_access: expand("first access")?,
             etag: expand("etag")?,
+            audit: expand("audit")?,
         })
     }
 }
@@ -345,6 +356,55 @@ impl Keys {
         let tag = hmac(&self.current.etag, bytes)?;
         Ok(format!("\"{}\"", hex(tag.get(..16).unwrap_or(&tag))))
     }
+
+    /// Signs an object of the audit, bound to the key that it is stored under: HMAC-SHA-256 in hex.
+    ///
+    /// # Errors
+    /// A [`Fault`] that cannot come up with a key of 32 bytes.
+    pub fn sign_audit(&self, place: &str, bytes: &[u8]) -> Result<String, Fault> {
+        Ok(hex(&audit_tag(&self.current, place, bytes)?))
+    }
+
+    /// Who made a signature of [`Keys::sign_audit`]; `None`: none of our keys.
+    #[must_use]
+    pub fn audit_signer(&self, place: &str, bytes: &[u8], signature: &str) -> Option<Signer> {
+        let made = |set: &KeySet| {
+            audit_tag(set, place, bytes).is_ok_and(|tag| same_secret(&hex(&tag), signature))
+        };
+        if made(&self.current) {
+            Some(Signer::Current)
+        } else {
+            self.old
+                .as_ref()
+                .filter(|set| made(set))
+                .map(|_| Signer::Old)
+        }
+    }
+
+    /// Whether `SEAL_KEY` is being changed: there is an old one.
+    #[must_use]
+    pub fn are_changing(&self) -> bool {
+        self.old.is_some()
+    }
+}
+
+fn audit_tag(set: &KeySet, place: &str, bytes: &[u8]) -> Result<[u8; 32], Fault> {
+    // A key of ours holds no line break, so nothing reads as another place and other bytes.
+    hmac(&set.audit, &[place.as_bytes(), b"\n", bytes].concat())
+}
+
+/// HMAC-SHA-256 under somebody else's secret, in hex.
+///
+/// # Errors
+/// None that can come up: HMAC takes a key of any length (RFC 2104).
+pub fn hmac_hex(secret: &str, bytes: &[u8]) -> Result<String, Fault> {
+    Ok(hex(&hmac(secret.as_bytes(), bytes)?))
+}
+
+/// SHA-256 in hex.
+#[must_use]
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&digest(bytes))
 }
 
 /// What is said of a sealed text that no key of ours opens for its place.
@@ -371,7 +431,7 @@ fn cipher(key: &[u8; 32]) -> Result<Aes256Gcm, Fault> {
     Aes256Gcm::new_from_slice(key).map_err(|_| Fault::Broken("seal key"))
 }
 
-fn hmac(key: &[u8; 32], bytes: &[u8]) -> Result<[u8; 32], Fault> {
+fn hmac(key: &[u8], bytes: &[u8]) -> Result<[u8; 32], Fault> {
     let mut mac =
         <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).map_err(|_| Fault::Broken("key"))?;
     mac.update(bytes);

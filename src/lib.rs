@@ -55,6 +55,8 @@ pub mod step7_register;
 pub mod admin;
 pub mod afterwards;
 pub mod audit;
+pub mod chain;
+pub mod chaining;
 pub mod entry;
 pub mod finish;
 pub mod guesses;
@@ -65,6 +67,7 @@ pub mod serve;
 pub mod store;
 pub mod tick;
 pub mod upload;
+pub mod webhook;
 
 #[cfg(target_arch = "wasm32")]
 mod shell;

@@ -7,11 +7,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::chain::Head;
 use crate::fault::Fault;
 use crate::finish;
 use crate::json;
 use crate::key::{self, Kind};
-use crate::keys::{KeyId, Keys};
+use crate::keys::{KeyId, Keys, Signer};
 use crate::mac::Mac;
 use crate::ports::{Level, Mappings, ObjectEntry, Objects, Only, World};
 use crate::record::account::Account;
@@ -289,6 +290,8 @@ pub async fn run<W: World>(world: &W) -> Result<(), Fault> {
 enum Stage {
     Records(Kind),
     Uploads,
+    /// The heads of the audit's chains, which [`crate::chaining`] signs anew.
+    Heads,
 }
 
 impl Stage {
@@ -300,7 +303,7 @@ impl Stage {
             .filter(|kind| !matches!(kind, Kind::Device | Kind::Token))
             .chain([Kind::Device])
             .map(Self::Records)
-            .chain([Self::Uploads])
+            .chain([Self::Uploads, Self::Heads])
     }
 
     fn first() -> Self {
@@ -311,6 +314,7 @@ impl Stage {
         match self {
             Self::Records(kind) => key::records(kind),
             Self::Uploads => key::ALL_UPLOADS.to_owned(),
+            Self::Heads => key::ALL_AUDIT_HEADS.to_owned(),
         }
     }
 
@@ -426,7 +430,7 @@ impl<W: World> Pass<'_, W> {
         stage: Stage,
         entries: &[ObjectEntry],
     ) -> Result<Vec<Option<String>>, Fault> {
-        if stage == Stage::Uploads || entries.is_empty() {
+        if !matches!(stage, Stage::Records(_)) || entries.is_empty() {
             return Ok(vec![None; entries.len()]);
         }
         // A record has the same key in both.
@@ -447,6 +451,7 @@ impl<W: World> Pass<'_, W> {
             Stage::Records(Kind::Device) => self.device(id, copy).await,
             Stage::Records(Kind::Token) => Ok(Look::Done),
             Stage::Uploads => self.upload(key).await,
+            Stage::Heads => self.head(key).await,
         };
         looked.unwrap_or_else(|fault| {
             self.faults += 1;
@@ -587,6 +592,30 @@ impl<W: World> Pass<'_, W> {
                 }
                 self.round.found += 1;
             }
+        }
+        Ok(Look::Done)
+    }
+}
+
+impl<W: World> Pass<'_, W> {
+    /// Counts a head that the old key signed as left: it is signed anew within minutes.
+    async fn head(&mut self, place: &str) -> Result<Look, Fault> {
+        if !self.takes(1) {
+            return Ok(Look::Later);
+        }
+        let Some(object) = self.world.r2().get(place).await? else {
+            return Ok(Look::Done);
+        };
+        let owner = key::parse_audit_head(place).ok();
+        let head =
+            owner.and_then(|owner| Head::read(self.world.keys(), owner.as_ref(), &object.body));
+        match head {
+            Some((_, Signer::Current)) => {}
+            Some((_, Signer::Old)) => {
+                self.round.found += 1;
+                self.round.sealed += 1;
+            }
+            None => self.note_unreadable(place),
         }
         Ok(Look::Done)
     }

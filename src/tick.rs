@@ -1,5 +1,5 @@
 //! The scheduled handler, once a minute: finishes saves that were cut off, sees at every PBX who is
-//! registered, and in `push` mode brings its objects in line with the accounts.
+//! registered, in `push` mode brings its objects in line with the accounts, and chains the audit.
 //!
 //! In: R2, KV, the PBXes' ARI. Out: changes there, what is remembered in R2, one summary. [`reconcile`]
 //! decides; here it is done, each step only on what R2 says at that moment. No secret in any log.
@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
+use crate::chaining::{self, Allowance};
 use crate::fault::Fault;
 use crate::finish::{self, Listed};
 use crate::json;
@@ -264,9 +265,15 @@ impl<W: World> Run<'_, W> {
 
     async fn everything(&self, public_url: Option<&str>) -> Result<(), Fault> {
         let origin = public_url.map(|url| url.trim_end_matches('/'));
+        let audit = Allowance::new(&self.calls, chaining::CALLS);
         // Side by side: a save that takes long to finish holds up no PBX.
-        let ((finished, unfinished), seen, ()) =
-            future::join3(self.finish_saves(origin), self.pbxes(), self.rekey()).await;
+        let ((finished, unfinished), seen, (), ()) = future::join4(
+            self.finish_saves(origin),
+            self.pbxes(),
+            self.rekey(),
+            chaining::pass(self.world, self.began, &audit),
+        )
+        .await;
         let (accounts, pbxes) = seen?;
         let summary = RunSummary {
             at: self.began,

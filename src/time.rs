@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// 9999-12-31T23:59:59Z, the last time that RFC 3339 can write.
+    pub const LAST: Self = Self(253_402_300_799);
+
     /// This time and `seconds` more.
     #[must_use]
     pub fn plus(self, seconds: u64) -> Self {
@@ -25,7 +28,7 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 > LAST {
+        if *self > Self::LAST {
             // Beyond the year 9999: nothing that we made, so the bare number will do.
             return write!(f, "{}", self.0);
         }
@@ -33,9 +36,6 @@ impl fmt::Display for Timestamp {
         write!(f, "{}", humantime::format_rfc3339_seconds(time))
     }
 }
-
-/// 9999-12-31T23:59:59Z, the last time that RFC 3339 can write.
-const LAST: u64 = 253_402_300_799;
 
 impl Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

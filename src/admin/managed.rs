@@ -167,11 +167,15 @@ impl Managed for Tenant {
     async fn check<W: World>(
         &self,
         _: &W,
-        _: &Context,
+        context: &Context,
         _: &str,
         _: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<FieldError>, Fault> {
-        Ok(Vec::new())
+        let webhook = self.webhook.iter();
+        let wrong = webhook.filter_map(|webhook| check_url(&webhook.url, context).err());
+        Ok(wrong
+            .map(|wrong| FieldError::new("/webhook/url", wrong))
+            .collect())
     }
 
     async fn used_by<W: World>(

@@ -1,5 +1,6 @@
 //! The admin API, `/api/v1`: who may call it, and what is the same for all records.
 
+pub mod audit;
 pub mod body;
 pub mod caller;
 pub mod device;
@@ -16,7 +17,7 @@ use http::header::{AUTHORIZATION, ETAG, HeaderValue, IF_NONE_MATCH};
 use http::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
-use crate::audit::{self, Event};
+use crate::audit::Event;
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
@@ -304,7 +305,7 @@ async fn note<R: Managed, W: World>(
     let own = own.flatten();
     let tenant = stored.record.tenant().or(own.as_ref());
     let event = Event::new(world, &context.caller.name, tenant, action, resource);
-    audit::note(world, &event.with("edition", stored.edition.to_string())).await;
+    crate::audit::note(world, &event.with("edition", stored.edition.to_string())).await;
 }
 
 /// A page of a collection.

@@ -5,7 +5,7 @@ use http::{Method, Response};
 use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
-use super::{device, explain, list, models, no_parameters, one, status, token};
+use super::{audit, device, explain, list, models, no_parameters, one, status, token};
 use crate::fault::Fault;
 use crate::key::Kind;
 use crate::mac::Mac;
@@ -120,6 +120,7 @@ routes! {
     "devices/{mac}/release": POST Operator Tenant
         => device::act(world, context, request, given.mac()?, "release").await;
 
+    "audit": GET Reader Tenant => audit::answer(world, context, request).await;
     "explain": POST Reader Tenant => {
         no_parameters(request)?;
         explain::explain(world, context, request).await

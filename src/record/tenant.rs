@@ -10,7 +10,7 @@ use super::Record;
 use super::settings::Settings;
 use crate::key::Kind;
 use crate::secret::Secret;
-use crate::text::{Country, DisplayName, Id};
+use crate::text::{Country, DisplayName, Id, WebUrl};
 
 /// What can show that a caller is the phone it says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -127,6 +127,20 @@ impl From<Networks> for Vec<IpNet> {
     }
 }
 
+/// Where alarms of the audit go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// The address that they are posted to.
+    pub url: WebUrl,
+    /// What signs them. Written, never read back.
+    #[serde(default, skip_serializing)]
+    pub secret: Option<Secret>,
+}
+
+/// The name under which [`Webhook::secret`] is sealed.
+pub const WEBHOOK_SECRET: &str = "webhook_secret";
+
 /// A customer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,6 +167,9 @@ pub struct Tenant {
     /// Whether phones of this tenant may be served over plain http outside of loopback hosts.
     #[serde(default)]
     pub allow_plain_http: bool,
+    /// Where its alarms go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
     /// Settings for all devices of the tenant, below those of a profile.
     #[serde(default)]
     pub settings: Settings,
@@ -175,6 +192,10 @@ impl Record for Tenant {
     }
 
     fn take_secrets(&mut self) -> Vec<(&'static str, Option<Secret>)> {
-        self.settings.take_secrets()
+        let mut secrets = self.settings.take_secrets();
+        if let Some(webhook) = &mut self.webhook {
+            secrets.push((WEBHOOK_SECRET, webhook.secret.take()));
+        }
+        secrets
     }
 }

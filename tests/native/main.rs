@@ -3,6 +3,7 @@
 
 mod ask;
 mod asterisk;
+mod audit;
 mod browser;
 mod expected;
 mod fixtures;
