@@ -58,6 +58,7 @@ pub mod entry;
 pub mod finish;
 pub mod reconcile;
 pub mod render;
+pub mod rotation;
 pub mod serve;
 pub mod store;
 pub mod tick;

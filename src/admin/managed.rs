@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::account;
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
 use crate::fault::Fault;
@@ -37,6 +38,21 @@ pub trait Managed: Record {
 
     /// Carries the state over from the former record, alive or deleted.
     fn settle(_next: &mut Stored<Self>, _former: Option<&Stored<Self>>, _now: Timestamp) {}
+
+    /// Carries over what the record keeps of secrets that were replaced, and adds to it; with
+    /// `at_once` nothing of it.
+    ///
+    /// # Errors
+    /// The [`Fault`] of sealing.
+    fn keep_former<W: World>(
+        _world: &W,
+        _id: &str,
+        _next: &mut Stored<Self>,
+        _former: Option<&Stored<Self>>,
+        _at_once: bool,
+    ) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// The last thing before the compare-and-set: takes names, makes files.
     async fn prepare<W: World>(
@@ -328,6 +344,20 @@ impl Managed for Account {
             return Err(Problem::invalid(errors).into());
         }
         take_name(world, id, &next.record).await
+    }
+
+    fn keep_former<W: World>(
+        world: &W,
+        id: &str,
+        next: &mut Stored<Self>,
+        former: Option<&Stored<Self>>,
+        at_once: bool,
+    ) -> Result<(), Fault> {
+        account::keep_former(world, id, next, former, at_once)
+    }
+
+    fn retire(next: &mut Stored<Self>) {
+        next.state.former_passwords.clear();
     }
 
     async fn used_by<W: World>(

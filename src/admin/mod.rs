@@ -1,5 +1,6 @@
 //! The admin API, `/api/v1`: who may call it, and which function answers which route.
 
+pub mod account;
 pub mod body;
 pub mod caller;
 pub mod device;
@@ -42,6 +43,9 @@ const LARGEST_PAGE: u32 = 200;
 
 /// How late KV may be with a change of a shared record, in seconds (Workers KV, "How KV works").
 const VISIBLE_WITHIN_S: u64 = 60;
+
+/// When the scheduled handler has finished a save that was cut off, in seconds.
+const FINISHED_WITHIN_S: u64 = 2 * VISIBLE_WITHIN_S;
 
 /// Answers a request to `/api/v1`.
 pub async fn answer<W: World>(
@@ -141,6 +145,13 @@ async fn route<W: World>(
                 Kind::Device => one::<Device, W>(world, &context, request, &id).await,
                 Kind::Rule => one::<Rule, W>(world, &context, request, &id).await,
             }
+        }
+        ["accounts", id, "rotate"] => {
+            if request.method != Method::POST {
+                return Err(Problem::method("POST").into());
+            }
+            no_parameters(request)?;
+            account::rotate(world, &context, request, &canonical(Kind::Account, id)?).await
         }
         ["devices", mac, rest @ ..] => {
             let mac: Mac = canonical(Kind::Device, mac)?
@@ -283,7 +294,7 @@ async fn one<R: Managed, W: World>(
         let wait = if followed_up {
             VISIBLE_WITHIN_S
         } else {
-            2 * VISIBLE_WITHIN_S
+            FINISHED_WITHIN_S
         };
         shown.insert(
             "visible_by".to_owned(),

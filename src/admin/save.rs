@@ -35,6 +35,8 @@ pub enum Change {
     Put(Map<String, Value>),
     /// It is merged with this (RFC 7396).
     Patch(Map<String, Value>),
+    /// The same, and the passwords that this replaces end at once.
+    Supersede(Map<String, Value>),
 }
 
 /// A save that went through.
@@ -146,6 +148,8 @@ pub async fn save<R: Managed, W: World>(
                 .unwrap_or_default(),
         };
         R::settle(&mut next, former.as_ref(), world.now());
+        let at_once = matches!(change, Change::Supersede(_));
+        R::keep_former(world, id, &mut next, former.as_ref(), at_once)?;
         if let Some(current) = current
             && current.record == next.record
             && current.state == next.state
@@ -230,7 +234,7 @@ fn seal_secrets<R: Managed, W: World>(
 fn make<R: Managed>(current: Option<&Stored<R>>, change: &Change, id: &str) -> Result<R, Failure> {
     let mut members = match change {
         Change::Put(members) => members.clone(),
-        Change::Patch(patch) => {
+        Change::Patch(patch) | Change::Supersede(patch) => {
             let Some(current) = current else {
                 return Err(not_found::<R>(id).into());
             };
