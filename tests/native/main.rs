@@ -12,6 +12,7 @@ mod phone;
 mod readers;
 mod reconcile;
 mod regressions;
+mod rotation;
 mod settings;
 mod vendors;
 mod world;
