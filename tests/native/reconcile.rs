@@ -23,7 +23,7 @@ use crate::ask::{call, delete, patch, put};
 use crate::asterisk::{Asterisk, Mood};
 use crate::world::{Bucket, Failing, Fake, Kv, block_on};
 
-pub const ARI_PASSWORD: &str = "ari-secret-0123456789";
+const ARI_PASSWORD: &str = "ari-secret-0123456789";
 pub const PASSWORD: &str = "Phone-Secret-1";
 
 /// A world with a tenant and one PBX in `push` mode.
@@ -32,7 +32,7 @@ pub struct Scene {
     pub asterisk: Rc<Asterisk>,
 }
 
-pub fn pbx(host: &str, mode: &str) -> Value {
+fn pbx(host: &str, mode: &str) -> Value {
     json!({
         "tenant": "acme", "ari_url": format!("https://{host}/ari"), "ari_username": "dialtone",
         "ari_password": ARI_PASSWORD, "mode": mode, "context": "phones", "realm": "acme.example",
@@ -125,7 +125,7 @@ impl Scene {
     }
 }
 
-pub fn id(text: &str) -> Id {
+fn id(text: &str) -> Id {
     Id::try_from(text).unwrap()
 }
 

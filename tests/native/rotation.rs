@@ -2,17 +2,19 @@
 //! when the former one ends, and what happens if anything is cut off.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
+use dialtone::ports::{Objects, Only, World};
 use dialtone::rotation::{GRACE_S, TAKEN_UP_AFTER_S};
 use dialtone::step7_register::ha1;
 use dialtone::tick::PbxSummary;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::ask::{Told, call, delete, fetch, follow, get, header, patch, put, text};
+use crate::ask::{Told, call, delete, fetch, follow, get, header, json_of, patch, put, text};
 use crate::asterisk::Mood;
-use crate::reconcile::{PASSWORD, Scene, account, id, username};
-use crate::world::ADMIN_TOKEN;
+use crate::reconcile::{PASSWORD, Scene, account, username};
+use crate::world::{ADMIN_TOKEN, block_on};
 
 /// The devices of the account.
 const MACS: [&str; 2] = ["805ec0000001", "805ec0000002"];
@@ -91,15 +93,12 @@ impl Desk {
 
     /// What the record in R2 keeps beside the password, by name.
     fn kept(&self) -> Vec<String> {
-        let object = self.scene.fake.r2.keys("account/acme-1001");
-        assert_eq!(object, ["account/acme-1001"]);
         let sealed = self.record()["sealed"].as_object().unwrap().clone();
         sealed.into_iter().map(|(name, _)| name).collect()
     }
 
     fn record(&self) -> Value {
-        use dialtone::ports::Objects;
-        let object = crate::world::block_on(self.scene.fake.r2.get("account/acme-1001"));
+        let object = block_on(self.scene.fake.r2.get("account/acme-1001"));
         serde_json::from_slice(&object.unwrap().unwrap().body).unwrap()
     }
 
@@ -180,7 +179,7 @@ fn it_ends_when_every_phone_has_fetched_the_new_one_and_registered() {
     let file = desk.fetches(MACS[1]);
     let version = |mac| {
         let path = format!("devices/{mac}/files");
-        crate::ask::json_of(&call(&desk.scene.fake, Method::GET, &path, &Value::Null))
+        json_of(&call(&desk.scene.fake, Method::GET, &path, &Value::Null))
     };
     let before = version(MACS[0]);
     // It has, and has not had the time to register with it.
@@ -411,24 +410,55 @@ fn whatever_is_cut_off_the_right_passwords_work() {
 
 /// The Worker is killed after a run's calls and before it remembers them.
 #[test]
-fn a_run_that_remembers_nothing_is_done_again() {
-    use crate::world::Failing;
+fn what_a_run_did_not_remember_is_found_again() {
     let desk = Desk::new(1);
+    let memory = "pbx-state/main";
+    let r2 = &desk.scene.fake.r2;
+    let before = block_on(r2.get(memory)).unwrap().unwrap().body;
     desk.without_a_gap(PASSWORD);
     desk.change(NEW);
-    *desk.scene.fake.r2.failing.borrow_mut() = Failing::Puts;
-    desk.scene.fake.clock.pass_s(60);
-    // Not even a lease can be had.
-    crate::world::block_on(dialtone::tick::run(&*desk.scene.fake, None));
-    *desk.scene.fake.r2.failing.borrow_mut() = Failing::None;
-    // The memory is lost, and what is there is found again.
-    use dialtone::ports::Objects;
     desk.scene.main();
-    crate::world::block_on(desk.scene.fake.r2.delete("pbx-state/main")).unwrap();
+    block_on(r2.put(memory, before, BTreeMap::new(), Only::Always)).unwrap();
     desk.scene.asterisk.take_calls();
-    desk.scene.main();
+    assert_eq!(desk.scene.main().actions.mend, 1);
     assert_eq!(desk.scene.asterisk.take_changes(), Vec::<String>::new());
     assert_eq!(desk.taken(&[PASSWORD, NEW]), [PASSWORD, NEW]);
+}
+
+/// The end is about one password, and another one comes while it is being written down.
+#[test]
+fn a_change_in_between_has_a_time_of_its_own() {
+    let desk = Desk::new(1);
+    desk.change(NEW);
+    desk.scene.main();
+    desk.fetches(MACS[0]);
+    let fake = Rc::clone(&desk.scene.fake);
+    let newer = json!({ "password": NEWER });
+    desk.scene
+        .fake
+        .r2
+        .before_next_put("unfinished/account/", move || {
+            patch(&fake, "accounts/acme-1001", &newer);
+        });
+    desk.pass(TAKEN_UP_AFTER_S);
+    for _ in 0..3 {
+        desk.scene.main();
+    }
+    assert_eq!(desk.taken(&[NEW, NEWER]), [NEW, NEWER]);
+}
+
+/// Which version a phone has is one thing, whether that has the new password another.
+#[test]
+fn a_phone_need_not_have_the_newest_files() {
+    let desk = Desk::new(1);
+    desk.change(NEW);
+    desk.scene.main();
+    desk.fetches(MACS[0]);
+    let label = json!({ "display_name": "Berta" });
+    patch(&desk.scene.fake, "accounts/acme-1001", &label);
+    desk.pass(TAKEN_UP_AFTER_S);
+    desk.scene.main();
+    assert_eq!(desk.taken(&[PASSWORD, NEW]), [NEW]);
 }
 
 #[test]
@@ -559,16 +589,14 @@ fn observe_changes_nothing_and_says_what_is_kept() {
 #[test]
 fn rotate_makes_a_password_that_nobody_sees() {
     let desk = Desk::new(1);
-    let before = desk.scene.fake.clock.clone();
-    drop(before);
     let answer = desk.rotate(&json!({}));
-    let shown: Value = crate::ask::json_of(&answer);
+    let shown: Value = json_of(&answer);
     assert_eq!(
         header(&answer, "etag"),
         format!("\"{}\"", shown["revision"])
     );
     assert_eq!(shown["revision"], 2);
-    let until = dialtone::ports::World::now(&*desk.scene.fake).plus(GRACE_S);
+    let until = desk.scene.fake.now().plus(GRACE_S);
     assert_eq!(shown["former_until"], until.to_string());
     let members: Vec<&String> = shown.as_object().unwrap().keys().collect();
     assert_eq!(members, ["former_until", "id", "revision"]);
@@ -582,7 +610,7 @@ fn rotate_makes_a_password_that_nobody_sees() {
     assert!(made.bytes().all(|b| b.is_ascii_alphanumeric()), "{made}");
     assert_eq!(desk.taken(&[PASSWORD, made]), [PASSWORD, made]);
     desk.keeps_secrets(&[PASSWORD, made]);
-    let again = crate::ask::json_of(&desk.rotate(&json!({ "now": false })));
+    let again = json_of(&desk.rotate(&json!({ "now": false })));
     assert_eq!(again["revision"], 3);
     assert!(!desk.fetches(MACS[0]).contains(made));
 }
@@ -593,7 +621,7 @@ fn a_stolen_password_ends_at_once() {
     desk.change(NEW);
     desk.scene.main();
     assert_eq!(desk.taken(&[PASSWORD, NEW]), [PASSWORD, NEW]);
-    let answer = crate::ask::json_of(&desk.rotate(&json!({ "now": true })));
+    let answer = json_of(&desk.rotate(&json!({ "now": true })));
     assert_eq!(answer.get("former_until"), None, "{answer}");
     assert_eq!(desk.kept(), ["password"]);
     desk.scene.main();
@@ -682,5 +710,4 @@ fn only_accounts_that_are_rotated_cost_a_read_and_not_all_in_one_run() {
         assert!(count.all() < 900, "{count:?}");
     }
     assert_eq!(scene.main().report.rotating, 0);
-    assert_eq!(id("main").as_str(), "main");
 }
