@@ -147,6 +147,7 @@ mod tests {
     use super::*;
     use crate::record::device::{Carried, FileSet, Sighting};
     use std::collections::BTreeMap;
+    use std::slice::from_ref;
 
     const NOW: Timestamp = Timestamp(1_000_000);
 
@@ -217,7 +218,7 @@ mod tests {
         let of = |devices: &[Stored<Device>]| fetched(&id("a"), 7, devices);
         assert_eq!(of(&[]), Fetched::NoPhone);
         let has_it = device("a", Some((7, 3)), Some((3, 100)));
-        assert_eq!(of(&[has_it.clone()]), Fetched::All(Timestamp(100)));
+        assert_eq!(of(from_ref(&has_it)), Fetched::All(Timestamp(100)));
         let later = device("a", Some((7, 3)), Some((5, 200)));
         assert_eq!(
             of(&[later, has_it.clone()]),

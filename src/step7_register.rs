@@ -634,6 +634,66 @@ mod tests {
     }
 
     #[test]
+    fn former_passwords_have_auths_that_the_endpoint_names() {
+        let login = Username::try_from("former-login").unwrap();
+        let former = |slot, password| FormerLogin {
+            slot,
+            login: &login,
+            password: secret(password),
+        };
+        let with = |former: &[FormerLogin<'_>]| {
+            let (pbx, account) = (pbx("off"), account("Anna"));
+            let id = id("acme-1001");
+            objects(&pbx, &id, &account, &secret("pw"), former, 1, &keys()).unwrap()
+        };
+        let plain = with(&[]);
+        let made = with(&[former(Slot::Third, "old"), former(Slot::First, "older")]);
+        let list = "1001,1001@former-1,1001@former-3";
+        assert_eq!(made.endpoint.get("auth"), Some(list));
+        assert_eq!((&made.auth, &made.aor), (&plain.auth, &plain.aor));
+        let third = &made.former[&Slot::Third];
+        let cred = ha1("former-login", "example.com", "old");
+        for (name, value) in [
+            ("auth_type", "md5"),
+            ("username", "former-login"),
+            ("realm", "example.com"),
+            ("md5_cred", &cred),
+            (MARK, "acme-1001"),
+        ] {
+            assert_eq!(third.get(name), Some(value), "{name}");
+        }
+        // Another former password is another hash, in the same slots too.
+        let other = with(&[former(Slot::Third, "old"), former(Slot::First, "oldest")]);
+        assert_ne!(made.hash, plain.hash);
+        assert_ne!(made.hash, other.hash);
+        assert!(!format!("{made:?}").contains(&cred));
+
+        // Before the own auth has the new password the endpoint is all that it will be, but for the
+        // hash that says that everything is there.
+        let before = made.endpoint_before();
+        for field in before.list() {
+            let same = made.endpoint.get(field.attribute) == Some(&field.value);
+            assert_eq!(same, field.attribute != HASH, "{}", field.attribute);
+        }
+        assert_eq!(before.list().len(), made.endpoint.list().len());
+    }
+
+    #[test]
+    fn an_endpoint_names_auths_as_a_list() {
+        let see = |auths: &str| {
+            let body = format!(
+                r#"[{{"attribute":"@dialtone","value":"a"}},{{"attribute":"auth","value":"{auths}"}}]"#
+            );
+            match presence(answer(200, JSON, &body), "1001", &id("a")) {
+                Presence::Ours(found) => found.names("1001@former-1"),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(see("1001,1001@former-1") && see("1001@former-1, 1001"));
+        assert!(!see("1001") && !see("1001,1001@former-12") && !see(""));
+    }
+
+    #[test]
     fn a_display_name_cannot_leave_its_quotes_nor_be_cut_in_a_letter() {
         let user = Username::try_from("1001").unwrap();
         for (display, expected) in [

@@ -676,12 +676,12 @@ fn only_accounts_that_are_rotated_cost_a_read_and_not_all_in_one_run() {
     let names: Vec<String> = (1100..1140).map(|n| n.to_string()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let scene = Scene::with_accounts(&names);
-    for n in 0..40 {
-        let line = json!({ "line": 1, "account": format!("acme-{}", names[n]) });
+    for (n, name) in names.iter().enumerate() {
+        let line = json!({ "line": 1, "account": format!("acme-{name}") });
         let mut device = device(false);
         device["lines"] = json!([line]);
         put(&scene.fake, &format!("devices/805ec00001{n:02}"), &device);
-        scene.asterisk.registers(names[n]);
+        scene.asterisk.registers(name);
     }
     scene.main();
     scene.main();
