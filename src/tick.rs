@@ -515,6 +515,7 @@ impl<W: World> Run<'_, W> {
             now: self.world.now(),
         };
         let (memory, plan) = reconcile::look(situation, before.clone());
+        let clear = plan.unknown.is_none();
         let mut summary = PbxSummary {
             outcome: plan.unknown.unwrap_or_else(|| OK.to_owned()),
             mode: stored.record.mode,
@@ -542,18 +543,11 @@ impl<W: World> Run<'_, W> {
                 }
             }
         }
-        let clear = summary.outcome == OK;
-        let ended = site.end_formers(desired.unwrap_or_default(), clear).await;
-        let memory = site.memory;
-        if let Err(fault) = ended
-            && clear
-        {
-            fault.label().clone_into(&mut summary.outcome);
+        summary.report.collisions = reconcile::collisions(&site.memory);
+        if site.memory != before {
+            self.remember(id, &site.memory, version).await;
         }
-        summary.report.collisions = reconcile::collisions(&memory);
-        if memory != before {
-            self.remember(id, &memory, version).await;
-        }
+        site.end_formers(desired.unwrap_or_default(), clear).await;
         Ok(Some(summary))
     }
 
@@ -983,7 +977,7 @@ impl<W: World> Site<'_, W> {
     /// Ends the former passwords of accounts whose phones all have the new one, or whose time is
     /// over. The next run takes them away from the PBX. `clear`: the PBX has just said who is
     /// registered.
-    async fn end_formers(&self, desired: &[Desired], clear: bool) -> Result<(), Fault> {
+    async fn end_formers(&self, desired: &[Desired], clear: bool) {
         let mut rotating: Vec<&Desired> = desired.iter().filter(|d| d.rotating).collect();
         let most = usize::try_from(LOOKS_AT_FORMER).unwrap_or_default();
         rotate(&mut rotating, most, self.run.began);
@@ -993,9 +987,14 @@ impl<W: World> Site<'_, W> {
                 break;
             }
             self.run.looks.set(looks - 1);
-            self.end_former(desired, clear).await?;
+            if let Err(fault) = self.end_former(desired, clear).await {
+                let fields = [
+                    ("account", desired.account.as_str()),
+                    ("fault", fault.label()),
+                ];
+                self.run.world.log(Level::Warn, "password.kept", &fields);
+            }
         }
-        Ok(())
     }
 
     async fn end_former(&self, desired: &Desired, clear: bool) -> Result<(), Fault> {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::ask::{Told, call, delete, fetch, follow, get, header, json_of, patch, put, text};
 use crate::asterisk::Mood;
 use crate::reconcile::{PASSWORD, Scene, account, username};
-use crate::world::{ADMIN_TOKEN, block_on};
+use crate::world::{ADMIN_TOKEN, Failing, block_on};
 
 /// The devices of the account.
 const MACS: [&str; 2] = ["805ec0000001", "805ec0000002"];
@@ -224,14 +224,50 @@ fn a_phone_that_is_not_registered_does_not_have_it_yet() {
     desk.pass(3 * TAKEN_UP_AFTER_S);
     desk.scene.main();
     assert_eq!(desk.taken(&[PASSWORD, NEW]), [PASSWORD, NEW]);
-    // A PBX that does not answer does not say that it still is.
     desk.scene.asterisk.registers("1001");
-    desk.scene.asterisk.is(Mood::Frozen);
     desk.scene.main();
+    assert_eq!(desk.kept(), ["password"]);
+
+    // It was when the PBX last answered, and nobody knows whether it still is.
+    let desk = Desk::new(1);
+    desk.change(NEW);
+    desk.scene.main();
+    desk.fetches(MACS[0]);
+    desk.scene.asterisk.is(Mood::Frozen);
+    desk.pass(TAKEN_UP_AFTER_S);
     assert_eq!(desk.kept(), ["former_password_1", "password"]);
     desk.scene.asterisk.is(Mood::Up);
     desk.scene.main();
     assert_eq!(desk.kept(), ["password"]);
+}
+
+/// One record that is broken holds up none but itself.
+#[test]
+fn an_end_that_fails_holds_up_no_other() {
+    let desk = Desk::new(1);
+    let fake = &desk.scene.fake;
+    put(fake, "accounts/acme-0999", &account("0999"));
+    let mut other = device(false);
+    other["lines"] = json!([{ "line": 1, "account": "acme-0999" }]);
+    put(fake, &format!("devices/{}", MACS[1]), &other);
+    for account in ["0999", "1001"] {
+        let path = format!("accounts/acme-{account}/rotate");
+        assert!(
+            call(fake, Method::POST, &path, &json!({}))
+                .status()
+                .is_success()
+        );
+    }
+    desk.scene.main();
+    let broken = Failing::Prefix("account/acme-0999".to_owned());
+    *fake.r2.failing.borrow_mut() = broken;
+    desk.pass(GRACE_S);
+    assert_eq!(desk.kept(), ["password"]);
+    assert!(fake.logged().contains("password.kept"));
+    *fake.r2.failing.borrow_mut() = Failing::None;
+    desk.scene.main();
+    desk.scene.main();
+    assert_eq!(desk.scene.main().report.rotating, 0);
 }
 
 #[test]
