@@ -97,6 +97,9 @@ pub struct Listed {
     /// Whether it is deleted.
     #[serde(default)]
     pub gone: bool,
+    /// Whether a former password of it still works.
+    #[serde(default)]
+    pub rotating: bool,
 }
 
 /// How often a copy is made again because the record changed in the meantime.
@@ -300,6 +303,7 @@ async fn copy_account<W: World>(world: &W, id: &str) -> Result<(), Fault> {
             username: stored.record.username.clone(),
             rev: stored.rev,
             gone: !stored.alive(),
+            rotating: !stored.state.former_passwords.is_empty(),
         })
     })
     .await

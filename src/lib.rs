@@ -63,6 +63,7 @@ pub mod guesses;
 pub mod reconcile;
 pub mod rekey;
 pub mod render;
+pub mod rotation;
 pub mod serve;
 pub mod store;
 pub mod tick;

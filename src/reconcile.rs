@@ -15,7 +15,7 @@ use crate::step7_register::Answer;
 use crate::text::{Id, Username};
 use crate::time::Timestamp;
 
-/// The most actions for one PBX in one run. Each takes at most ten calls of some ten to hundred
+/// The most actions for one PBX in one run. Each takes seven to ten calls, or fourteen at most, of some ten to hundred
 /// milliseconds one after the other, so that a run ends before the next one is due; what is left
 /// over is due again then.
 pub const MAX_ACTIONS: usize = 50;
@@ -55,6 +55,8 @@ pub struct Desired {
     pub account: Id,
     /// [`crate::record::Stored::rev`] of the copy in KV: R2 may have a newer one.
     pub rev: u64,
+    /// Whether a former password of it still works.
+    pub rotating: bool,
 }
 
 /// What ARI says of an endpoint's phone.
@@ -383,6 +385,8 @@ pub struct Report {
     pub vanished: Names,
     /// Accounts whose name is somebody else's at the PBX.
     pub collisions: Names,
+    /// Accounts of which a former password still works, until their phones have the new one.
+    pub rotating: u32,
 }
 
 /// What is to be done at a PBX now.
@@ -568,6 +572,8 @@ fn plan(
     };
     let mut desired: Vec<&Desired> = desired.iter().collect();
     desired.sort();
+    let rotating = desired.iter().filter(|desired| desired.rotating);
+    report.rotating = u32::try_from(rotating.count()).unwrap_or(u32::MAX);
     let wanted: BTreeSet<&Username> = desired.iter().map(|desired| &desired.username).collect();
 
     let (mut deletes, mut mends, mut creates, mut adopts, mut checks) =
@@ -685,6 +691,7 @@ mod tests {
             username: name(username),
             account: id(account),
             rev,
+            rotating: false,
         }
     }
 
@@ -1274,6 +1281,7 @@ mod tests {
                         username: name.clone(),
                         account: account.clone(),
                         rev: if run < 2 { rev.saturating_sub(late).max(1) } else { *rev },
+                        rotating: false,
                     })
                     .collect();
                 let endpoints = at.keys().map(|name| (name.to_string(), Reach::Offline)).collect();

@@ -8,7 +8,7 @@ use crate::keys::{Capability, Keys, Signed};
 use crate::mac::Mac;
 use crate::ports::{Mappings, World};
 use crate::record::account::Account;
-use crate::record::device::{Device, File, FileSet, Policy, Sources};
+use crate::record::device::{Carried, Device, File, FileSet, Policy, Sources};
 use crate::record::pbx::Pbx;
 use crate::record::profile::Profile;
 use crate::record::settings::{ADMIN_PASSWORD, Setting, Settings, USER_PASSWORD};
@@ -356,12 +356,31 @@ impl Ingredients {
             };
             parts.insert(part, file);
         }
+        let logins = phone
+            .lines
+            .iter()
+            .filter_map(|line| self.carried(line.id, version));
         Ok(FileSet {
             version,
             made_at,
             sources: self.sources(keys, origin),
             parts,
+            logins: logins.collect(),
         })
+    }
+
+    /// Since when the files carry an account's password, if they do so in this version.
+    fn carried(&self, account: &Id, version: u64) -> Option<(Id, Carried)> {
+        let rev = self.accounts.get(account)?.state.login_rev;
+        if rev == 0 {
+            return None;
+        }
+        let former = self.device.state.files.as_ref();
+        let known = former.and_then(|files| files.logins.get(account).copied());
+        let carried = known
+            .filter(|known| known.rev == rev)
+            .unwrap_or(Carried { rev, version });
+        Some((account.clone(), carried))
     }
 }
 

@@ -1,10 +1,12 @@
 //! Step 7: the phone registers. What its Asterisk must hold so that it can: for each account one
-//! PJSIP `auth`, `aor` and `endpoint`, all three named like the account's username.
+//! PJSIP `auth`, `aor` and `endpoint`, all three named like the account's username, and beside them
+//! an `auth` for each former password that a phone may still have.
 //!
 //! In: records. Out: fields for `PUT /ari/asterisk/config/dynamic/res_pjsip/...`, and what the
 //! answers of that resource mean. Every value is a string (another JSON type crashes Asterisk 22),
 //! and an answer that could be a failure is never taken for "not there".
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use md5::{Digest as _, Md5};
@@ -14,7 +16,7 @@ use sha2::Sha256;
 use crate::fault::Fault;
 use crate::json;
 use crate::keys::{Keys, hex};
-use crate::record::account::Account;
+use crate::record::account::{Account, Slot};
 use crate::record::pbx::{Pbx, Srtp};
 use crate::secret::Secret;
 use crate::text::{Id, Username};
@@ -36,7 +38,7 @@ const CODECS: &str = "g722,alaw,ulaw";
 /// The longest registration, in seconds: how late a phone that was unplugged is seen to be offline.
 /// Asterisk asks nobody in between (`qualify_frequency`): a phone that does not answer OPTIONS would
 /// get no calls any more, and phones keep the holes in their NATs open themselves.
-const LONGEST_REGISTRATION_S: &str = "600";
+pub const LONGEST_REGISTRATION_S: u64 = 600;
 
 /// The longest display name, in bytes. Asterisk cuts a longer one there, also in the middle of a
 /// character, and then cannot write the object as JSON any more.
@@ -140,8 +142,22 @@ pub struct PjsipObjects {
     pub aor: Fields,
     /// What it may do.
     pub endpoint: Fields,
+    /// The credentials that are good as well.
+    pub former: BTreeMap<Slot, Fields>,
     /// Keyed hash over all fields: the value of [`HASH`] in `endpoint`.
     pub hash: String,
+}
+
+/// A former password, as it goes to the PBX. It opens nothing else: a phone that has it registers
+/// as the same account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerLogin<'a> {
+    /// Where it is kept.
+    pub slot: Slot,
+    /// The user of the digest then.
+    pub login: &'a Username,
+    /// The password then.
+    pub password: Secret,
 }
 
 impl PjsipObjects {
@@ -153,6 +169,20 @@ impl PjsipObjects {
             Class::Aor => &self.aor,
             Class::Endpoint => &self.endpoint,
         }
+    }
+
+    /// The endpoint as it is put there before the account's own auth is: it names the former ones
+    /// already, so that the password that is there now works on all the while. Its [`HASH`] is that of
+    /// no objects, so that a push that is cut off here is not taken for a whole one.
+    #[must_use]
+    pub fn endpoint_before(&self) -> Fields {
+        let mut fields = self.endpoint.clone();
+        for field in &mut fields.fields {
+            if field.attribute == HASH {
+                "pending".clone_into(&mut field.value);
+            }
+        }
+        fields
     }
 }
 
@@ -168,12 +198,11 @@ pub fn objects(
     id: &Id,
     account: &Account,
     password: &Secret,
+    former: &[FormerLogin<'_>],
     devices: usize,
     keys: &Keys,
 ) -> Result<PjsipObjects, Fault> {
     let name = account.username.as_str();
-    let login = account.auth_username().as_str();
-    let realm = pbx.realm.as_str();
     let yes = || "yes".to_owned();
     let no = || "no".to_owned();
     let (encryption, optimistic) = match pbx.sip.srtp {
@@ -181,13 +210,16 @@ pub fn objects(
         Srtp::Optional => ("sdes", yes()),
         Srtp::Required => ("sdes", no()),
     };
-    let auth = vec![
-        ("auth_type", "md5".to_owned()),
-        ("username", login.to_owned()),
-        ("realm", realm.to_owned()),
-        ("md5_cred", ha1(login, realm, password.reveal())),
-        (MARK, id.to_string()),
-    ];
+    let former: BTreeMap<Slot, Fields> = former
+        .iter()
+        .map(|former| (former.slot, auth(pbx, id, former.login, &former.password)))
+        .collect();
+    let auth = auth(pbx, id, account.auth_username(), password);
+    // The account's own first: what Asterisk makes of the order is nowhere said, and so it is the one
+    // that most phones have.
+    let auths: Vec<String> = std::iter::once(name.to_owned())
+        .chain(former.keys().map(|slot| slot.object(&account.username)))
+        .collect();
     let aor = vec![
         // One for each phone: a phone that came back from behind another port of its NAT replaces
         // its former self, first of all one that does not answer any more.
@@ -195,7 +227,7 @@ pub fn objects(
         ("remove_existing", yes()),
         ("remove_unavailable", yes()),
         ("qualify_frequency", "0".to_owned()),
-        ("maximum_expiration", LONGEST_REGISTRATION_S.to_owned()),
+        ("maximum_expiration", LONGEST_REGISTRATION_S.to_string()),
         (MARK, id.to_string()),
     ];
     let mut endpoint = vec![
@@ -203,7 +235,7 @@ pub fn objects(
         // Before `allow`, whose codecs it would otherwise take away again.
         ("disallow", "all".to_owned()),
         ("allow", CODECS.to_owned()),
-        ("auth", name.to_owned()),
+        ("auth", auths.join(",")),
         ("aors", name.to_owned()),
         (
             "callerid",
@@ -220,21 +252,37 @@ pub fn objects(
         ("dtmf_mode", "rfc4733".to_owned()),
         (MARK, id.to_string()),
     ];
-    let whole = serde_json::to_vec(&(
+    let mut whole = serde_json::to_vec(&(
         FORM,
-        Fields::new(auth.clone()),
+        &auth,
         Fields::new(aor.clone()),
         Fields::new(endpoint.clone()),
     ))
     .map_err(|_| Fault::Broken("fields to json"))?;
+    for fields in former.values() {
+        whole.extend(fields.body()?);
+    }
     let hash = keys.etag(&whole)?.trim_matches('"').to_owned();
     endpoint.push((HASH, hash.clone()));
     Ok(PjsipObjects {
-        auth: Fields::new(auth),
+        auth,
         aor: Fields::new(aor),
         endpoint: Fields::new(endpoint),
+        former,
         hash,
     })
+}
+
+/// The fields of an `auth`: the digest's hash and not the password, so that Asterisk never has it.
+fn auth(pbx: &Pbx, id: &Id, login: &Username, password: &Secret) -> Fields {
+    let (login, realm) = (login.as_str(), pbx.realm.as_str());
+    Fields::new(vec![
+        ("auth_type", "md5".to_owned()),
+        ("username", login.to_owned()),
+        ("realm", realm.to_owned()),
+        ("md5_cred", ha1(login, realm, password.reveal())),
+        (MARK, id.to_string()),
+    ])
 }
 
 /// Names what of a PBX's record is in every object there: if it changes, all are pushed again.
@@ -278,12 +326,20 @@ pub struct Found {
     pub account: Option<String>,
     /// [`HASH`], if it has one.
     pub hash: Option<String>,
+    auths: Option<String>,
     username: Option<String>,
     realm: Option<String>,
     md5_cred: Option<String>,
 }
 
 impl Found {
+    /// Whether it is an endpoint that takes what the auth of this name takes.
+    #[must_use]
+    pub fn names(&self, auth: &str) -> bool {
+        let auths = self.auths.as_deref().unwrap_or_default();
+        auths.split(',').any(|name| name.trim() == auth)
+    }
+
     /// Whether it is an auth for this user and realm.
     #[must_use]
     pub fn is_login(&self, username: &str, realm: &str) -> bool {
@@ -356,7 +412,7 @@ impl Answer<'_> {
 
     /// Whether ARI itself says that it has no such object. A 404 is also what a starting Asterisk
     /// gives for everything, and what an unloaded module gives.
-    fn no_such_object(&self, name: &Username) -> bool {
+    fn no_such_object(&self, name: &str) -> bool {
         self.status == 404
             && self
                 .message()
@@ -366,7 +422,7 @@ impl Answer<'_> {
 
 /// What the answer to a `GET` of an object says of it.
 #[must_use]
-pub fn presence(answer: Answer<'_>, name: &Username, account: &Id) -> Presence {
+pub fn presence(answer: Answer<'_>, name: &str, account: &Id) -> Presence {
     #[derive(Deserialize)]
     struct Pair {
         attribute: String,
@@ -390,6 +446,7 @@ pub fn presence(answer: Answer<'_>, name: &Username, account: &Id) -> Presence {
         let place = match attribute.as_str() {
             MARK => &mut found.account,
             HASH => &mut found.hash,
+            "auth" => &mut found.auths,
             "username" => &mut found.username,
             "realm" => &mut found.realm,
             "md5_cred" => &mut found.md5_cred,
@@ -432,7 +489,7 @@ pub fn pushed(answer: Answer<'_>) -> Pushed {
 
 /// Whether the answer to a `DELETE` says that there is no such object now.
 #[must_use]
-pub fn deleted(answer: Answer<'_>, name: &Username) -> bool {
+pub fn deleted(answer: Answer<'_>, name: &str) -> bool {
     answer.status == 204 || answer.no_such_object(name)
 }
 
@@ -479,6 +536,7 @@ mod tests {
             &id("acme-1001"),
             &account(display),
             &secret(password),
+            &[],
             devices,
             &keys(),
         )
@@ -566,12 +624,73 @@ mod tests {
             &id("acme-1001"),
             &account("Anna"),
             &secret("pw"),
+            &[],
             1,
             &other_key.unwrap(),
         )
         .unwrap();
         assert_ne!(first.hash, keyed.hash);
         assert_ne!(shape(&pbx("off")), shape(&pbx("required")));
+    }
+
+    #[test]
+    fn former_passwords_have_auths_that_the_endpoint_names() {
+        let login = Username::try_from("former-login").unwrap();
+        let former = |slot, password| FormerLogin {
+            slot,
+            login: &login,
+            password: secret(password),
+        };
+        let with = |former: &[FormerLogin<'_>]| {
+            let (pbx, account) = (pbx("off"), account("Anna"));
+            let id = id("acme-1001");
+            objects(&pbx, &id, &account, &secret("pw"), former, 1, &keys()).unwrap()
+        };
+        let plain = with(&[]);
+        let made = with(&[former(Slot::Third, "old"), former(Slot::First, "older")]);
+        let list = "1001,1001@former-1,1001@former-3";
+        assert_eq!(made.endpoint.get("auth"), Some(list));
+        assert_eq!((&made.auth, &made.aor), (&plain.auth, &plain.aor));
+        let third = &made.former[&Slot::Third];
+        let cred = ha1("former-login", "example.com", "old");
+        for (name, value) in [
+            ("auth_type", "md5"),
+            ("username", "former-login"),
+            ("realm", "example.com"),
+            ("md5_cred", &cred),
+            (MARK, "acme-1001"),
+        ] {
+            assert_eq!(third.get(name), Some(value), "{name}");
+        }
+        // Another former password is another hash, in the same slots too.
+        let other = with(&[former(Slot::Third, "old"), former(Slot::First, "oldest")]);
+        assert_ne!(made.hash, plain.hash);
+        assert_ne!(made.hash, other.hash);
+        assert!(!format!("{made:?}").contains(&cred));
+
+        // Before the own auth has the new password the endpoint is all that it will be, but for the
+        // hash that says that everything is there.
+        let before = made.endpoint_before();
+        for field in before.list() {
+            let same = made.endpoint.get(field.attribute) == Some(&field.value);
+            assert_eq!(same, field.attribute != HASH, "{}", field.attribute);
+        }
+        assert_eq!(before.list().len(), made.endpoint.list().len());
+    }
+
+    #[test]
+    fn an_endpoint_names_auths_as_a_list() {
+        let see = |auths: &str| {
+            let body = format!(
+                r#"[{{"attribute":"@dialtone","value":"a"}},{{"attribute":"auth","value":"{auths}"}}]"#
+            );
+            match presence(answer(200, JSON, &body), "1001", &id("a")) {
+                Presence::Ours(found) => found.names("1001@former-1"),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(see("1001,1001@former-1") && see("1001@former-1, 1001"));
+        assert!(!see("1001") && !see("1001,1001@former-12") && !see(""));
     }
 
     #[test]
@@ -606,9 +725,9 @@ mod tests {
 
     #[test]
     fn only_aris_own_words_mean_absent() {
-        let name = Username::try_from("1001").unwrap();
+        let name = "1001";
         let account = id("acme-1001");
-        let see = |answer: Answer<'_>| presence(answer, &name, &account);
+        let see = |answer: Answer<'_>| presence(answer, name, &account);
         assert_eq!(see(answer(404, JSON, GONE)), Presence::Absent);
         assert_eq!(
             see(answer(404, "application/json; charset=utf-8", GONE)),
@@ -656,8 +775,8 @@ mod tests {
 
     #[test]
     fn an_object_is_ours_by_its_mark_only() {
-        let name = Username::try_from("1001").unwrap();
-        let see = |body: &str| presence(answer(200, JSON, body), &name, &id("acme-1001"));
+        let name = "1001";
+        let see = |body: &str| presence(answer(200, JSON, body), name, &id("acme-1001"));
         let ours = r#"[{"attribute":"context","value":"x"},{"attribute":"@dialtone","value":"acme-1001"},{"attribute":"@dialtone_hash","value":"ab"}]"#;
         let Presence::Ours(found) = see(ours) else {
             panic!("{:?}", see(ours))
@@ -679,7 +798,7 @@ mod tests {
 
     #[test]
     fn an_auth_is_known_by_its_login_where_the_mark_is_lost() {
-        let name = Username::try_from("1001").unwrap();
+        let name = "1001";
         let made = made("off", "Anna", "pw", 1);
         let cred = ha1("dig-1001", "example.com", "pw");
         let body = |cred: &str| {
@@ -692,7 +811,7 @@ mod tests {
         for (cred, takes) in [(cred.as_str(), true), ("00", false)] {
             let body = body(cred);
             let Presence::Foreign(found) =
-                presence(answer(200, JSON, &body), &name, &id("acme-1001"))
+                presence(answer(200, JSON, &body), name, &id("acme-1001"))
             else {
                 panic!()
             };
@@ -705,7 +824,7 @@ mod tests {
 
     #[test]
     fn what_put_and_delete_answer() {
-        let name = Username::try_from("1001").unwrap();
+        let name = "1001";
         assert_eq!(pushed(answer(200, JSON, "[]")), Pushed::Kept);
         let refused = r#"{"message":"Update of object '1001' failed field value validation"}"#;
         assert_eq!(pushed(answer(400, JSON, refused)), Pushed::Refused);
@@ -719,14 +838,14 @@ mod tests {
         ] {
             assert_eq!(pushed(unclear), Pushed::Unclear, "{unclear:?}");
         }
-        assert!(deleted(answer(204, "", ""), &name) && deleted(answer(404, JSON, GONE), &name));
+        assert!(deleted(answer(204, "", ""), name) && deleted(answer(404, JSON, GONE), name));
         for not in [
             answer(200, JSON, ""),
             answer(403, JSON, GONE),
             answer(404, "text/html", ""),
             answer(503, JSON, GONE),
         ] {
-            assert!(!deleted(not, &name), "{not:?}");
+            assert!(!deleted(not, name), "{not:?}");
         }
     }
 

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{self, Event};
 use crate::chaining::{self, Allowance};
 use crate::fault::Fault;
 use crate::finish::{self, Listed};
@@ -25,11 +26,15 @@ use crate::reconcile::{
     self, Action, Counts, Desired, Memory, Observed, Pushed, Report, Situation, Why,
 };
 use crate::record::Stored;
-use crate::record::account::Account;
+use crate::record::account::{Account, Slot};
+use crate::record::device::Device;
 use crate::record::pbx::{Mode, Pbx};
 use crate::rekey;
+use crate::rotation::{self, Fetched};
 use crate::secret::Secret;
-use crate::step7_register::{self as register, Answer, Class, Found, PjsipObjects, Presence};
+use crate::step7_register::{
+    self as register, Answer, Class, Fields, FormerLogin, Found, PjsipObjects, Presence,
+};
 use crate::store::{self, Loaded};
 use crate::text::{Id, Username};
 use crate::time::Timestamp;
@@ -39,7 +44,7 @@ use crate::time::Timestamp;
 const LEASE_S: u64 = 150;
 
 /// When a run begins nothing new any more, in seconds from its start: what is under way then (one
-/// action of at most ten calls) mostly ends within the lease. If it does not, two runs do the same.
+/// action of at most fourteen calls) mostly ends within the lease. If it does not, two runs do the same.
 const RUN_S: u64 = 90;
 
 /// When one PBX gets no new action any more, in seconds from its turn.
@@ -56,14 +61,19 @@ const PBXES_AT_ONCE: usize = 4;
 /// what the finishing of saves needs is not known beforehand.
 const CALLS: u32 = 900;
 
-/// The most calls of one action: 7 to ARI, and up to 5 to R2.
-const CALLS_OF_ACTION: u32 = 12;
+/// The most calls of one action: 14 to ARI (an account whose password was changed three times has
+/// six objects), and up to 8 to R2.
+const CALLS_OF_ACTION: u32 = 22;
 
 /// What finishing one save is taken to need: an account on ten phones.
 const CALLS_OF_FINISH: u32 = 100;
 
 /// The most saves that one run finishes.
 const FINISHES: usize = 4;
+
+/// The most accounts of which one run looks whether a former password is over: each may be on
+/// twenty phones. With more, those that are left are looked at in the next ones.
+const LOOKS_AT_FORMER: u32 = 8;
 
 /// A save younger than this, in seconds, is most likely still under way.
 const CUT_OFF_AFTER_S: u64 = 30;
@@ -164,6 +174,7 @@ pub async fn run<W: World>(world: &W, public_url: Option<&str>) {
         world,
         began: world.now(),
         calls: Cell::new(CALLS),
+        looks: Cell::new(LOOKS_AT_FORMER),
     };
     if let Err(fault) = run.everything(public_url).await {
         world.log(Level::Error, "tick.fault", &[("fault", fault.label())]);
@@ -239,6 +250,8 @@ struct Run<'a, W: World> {
     world: &'a W,
     began: Timestamp,
     calls: Cell<u32>,
+    /// How many more accounts are looked at for [`LOOKS_AT_FORMER`].
+    looks: Cell<u32>,
 }
 
 impl<W: World> Run<'_, W> {
@@ -436,12 +449,17 @@ impl<W: World> Run<'_, W> {
                 };
                 if !listed.gone {
                     let Listed {
-                        pbx, username, rev, ..
+                        pbx,
+                        username,
+                        rev,
+                        rotating,
+                        ..
                     } = listed;
                     desired.entry(pbx).or_default().push(Desired {
                         username,
                         account,
                         rev,
+                        rotating,
                     });
                 }
             }
@@ -517,6 +535,7 @@ impl<W: World> Run<'_, W> {
             now: self.world.now(),
         };
         let (memory, plan) = reconcile::look(situation, before.clone());
+        let clear = plan.unknown.is_none();
         let mut summary = PbxSummary {
             outcome: plan.unknown.unwrap_or_else(|| OK.to_owned()),
             mode: stored.record.mode,
@@ -544,11 +563,11 @@ impl<W: World> Run<'_, W> {
                 }
             }
         }
-        let memory = site.memory;
-        summary.report.collisions = reconcile::collisions(&memory);
-        if memory != before {
-            self.remember(id, &memory, version).await;
+        summary.report.collisions = reconcile::collisions(&site.memory);
+        if site.memory != before {
+            self.remember(id, &site.memory, version).await;
         }
+        site.end_formers(desired.unwrap_or_default(), clear).await;
         Ok(Some(summary))
     }
 
@@ -750,21 +769,16 @@ impl<'a, W: World> Ari<'a, W> {
         &self,
         method: Method,
         class: Class,
-        name: &Username,
+        name: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Reply, Stop> {
-        let name = utf8_percent_encode(name.as_str(), PATH);
+        let name = utf8_percent_encode(name, PATH);
         let path = format!("/asterisk/config/dynamic/res_pjsip/{}/{name}", class.word());
         self.call(method, &path, body, OBJECT_BYTES).await
     }
 
     /// Whether an object is there, and whose it is.
-    async fn presence(
-        &self,
-        class: Class,
-        name: &Username,
-        account: &Id,
-    ) -> Result<Presence, Stop> {
+    async fn presence(&self, class: Class, name: &str, account: &Id) -> Result<Presence, Stop> {
         let reply = self.object(Method::GET, class, name, None).await?;
         match register::presence(reply.answer(), name, account) {
             Presence::Unclear => Err(reply.unclear()),
@@ -781,14 +795,16 @@ enum Whose {
     Foreign,
 }
 
-/// The three objects of a name, as they are at the PBX.
-struct Three {
+/// The objects of a name, as they are at the PBX.
+struct There {
     auth: Whose,
     aor: Whose,
     endpoint: Whose,
+    /// The auths of former passwords, as far as they were looked at.
+    former: BTreeMap<Slot, Whose>,
 }
 
-impl Three {
+impl There {
     fn of(&self, class: Class) -> &Whose {
         match class {
             Class::Auth => &self.auth,
@@ -797,21 +813,50 @@ impl Three {
         }
     }
 
-    fn any_foreign(&self) -> bool {
-        [&self.auth, &self.aor, &self.endpoint].contains(&&Whose::Foreign)
+    /// Whether an object that the account must have is somebody else's.
+    fn any_foreign(&self, objects: &PjsipObjects) -> bool {
+        let former = objects.former.keys().map(|slot| self.former.get(slot));
+        [&self.auth, &self.aor, &self.endpoint]
+            .into_iter()
+            .chain(former.flatten())
+            .any(|whose| *whose == Whose::Foreign)
     }
 
-    /// Whether nothing needs to be pushed.
+    /// Whether nothing needs to be pushed or removed.
     fn are(&self, objects: &PjsipObjects) -> bool {
         let Self {
             auth: Whose::Ours(auth),
             aor: Whose::Ours(_),
             endpoint: Whose::Ours(endpoint),
+            former,
         } = self
         else {
             return false;
         };
-        auth.takes(&objects.auth) && endpoint.hash.as_deref() == Some(&objects.hash)
+        let takes = |slot: &Slot, fields: &Fields| matches!(former.get(slot), Some(Whose::Ours(found)) if found.takes(fields));
+        auth.takes(&objects.auth)
+            && endpoint.hash.as_deref() == Some(&objects.hash)
+            && objects.former.iter().all(|(slot, f)| takes(slot, f))
+            && self.left_over(objects).next().is_none()
+    }
+
+    /// Whether the endpoint that is there takes all former passwords. One that is not there lets
+    /// nobody in that could be locked out.
+    fn names(&self, objects: &PjsipObjects, username: &Username) -> bool {
+        let Whose::Ours(endpoint) = &self.endpoint else {
+            return true;
+        };
+        let mut slots = objects.former.keys();
+        slots.all(|slot| endpoint.names(&slot.object(username)))
+    }
+
+    /// The auths of ours whose passwords are over.
+    fn left_over(&self, objects: &PjsipObjects) -> impl Iterator<Item = Slot> {
+        let ours = self.former.iter();
+        ours.filter(|(slot, whose)| {
+            matches!(whose, Whose::Ours(_)) && !objects.former.contains_key(slot)
+        })
+        .map(|(slot, _)| *slot)
     }
 }
 
@@ -910,42 +955,34 @@ impl<W: World> Site<'_, W> {
         let password = self
             .password(account, &stored)
             .map_err(|_| Failed::One(Why::Password))?;
+        let former = self.former(account, &stored);
         let devices = stored.state.devices.len();
-        let keys = self.run.world.keys();
-        let objects =
-            register::objects(self.pbx, account, &stored.record, &password, devices, keys)?;
+        let objects = register::objects(
+            self.pbx,
+            account,
+            &stored.record,
+            &password,
+            &former,
+            devices,
+            self.run.world.keys(),
+        )?;
 
-        let three = self
+        let mut there = self
             .three(username, account, |found| found.takes(&objects.auth))
             .await?;
-        if three.any_foreign() {
+        // What a push that was cut off left below no endpoint is found by a later look.
+        if matches!(there.endpoint, Whose::Ours(_)) || !former.is_empty() {
+            let logins = former.iter().map(|former| former.login);
+            let logins: Vec<&Username> = logins.chain([stored.record.auth_username()]).collect();
+            there.former = self
+                .formers(username, account, &there.endpoint, &logins)
+                .await?;
+        }
+        if there.any_foreign(&objects) {
             return Err(Failed::One(Why::Collision));
         }
-        if !three.are(&objects) {
-            for class in Class::ALL {
-                let body = objects.of(class).body()?;
-                let reply = self
-                    .ari
-                    .object(Method::PUT, class, username, Some(body))
-                    .await?;
-                match register::pushed(reply.answer()) {
-                    register::Pushed::Kept => {}
-                    register::Pushed::Refused => return Err(Failed::One(Why::Refused)),
-                    register::Pushed::Unclear => return Err(reply.unclear().into()),
-                }
-            }
-            // Asterisk says 200 also to an endpoint that it cannot read again.
-            let kept = match self
-                .ari
-                .presence(Class::Endpoint, username, account)
-                .await?
-            {
-                Presence::Ours(found) => found.hash.as_deref() == Some(&objects.hash),
-                _ => false,
-            };
-            if !kept {
-                return Err(Failed::One(Why::NotKept));
-            }
+        if !there.are(&objects) {
+            self.put_all(username, account, &there, &objects).await?;
         }
         let pushed = Pushed {
             account: account.clone(),
@@ -955,6 +992,163 @@ impl<W: World> Site<'_, W> {
         };
         self.memory.note_pushed(username, pushed);
         Ok(true)
+    }
+
+    /// Ends the former passwords of accounts whose phones all have the new one, or whose time is
+    /// over. The next run takes them away from the PBX. `clear`: the PBX has just said who is
+    /// registered.
+    async fn end_formers(&self, desired: &[Desired], clear: bool) {
+        let mut rotating: Vec<&Desired> = desired.iter().filter(|d| d.rotating).collect();
+        let most = usize::try_from(LOOKS_AT_FORMER).unwrap_or_default();
+        rotate(&mut rotating, most, self.run.began);
+        for desired in rotating {
+            let looks = self.run.looks.get();
+            if looks == 0 || self.run.is_over() {
+                break;
+            }
+            self.run.looks.set(looks - 1);
+            if let Err(fault) = self.end_former(desired, clear).await {
+                let fields = [
+                    ("account", desired.account.as_str()),
+                    ("fault", fault.label()),
+                ];
+                self.run.world.log(Level::Warn, "password.kept", &fields);
+            }
+        }
+    }
+
+    async fn end_former(&self, desired: &Desired, clear: bool) -> Result<(), Fault> {
+        let Desired {
+            username, account, ..
+        } = desired;
+        // KV is late: it may be over already.
+        let Some(stored) = self.run.account(account).await?.filter(|stored| {
+            self.has(stored, username) && !stored.state.former_passwords.is_empty()
+        }) else {
+            return Ok(());
+        };
+        let login_rev = stored.state.login_rev;
+        let registered =
+            clear
+                && self
+                    .memory
+                    .registration(username)
+                    .is_some_and(|seen| seen.account == *account && seen.online)
+                && (self.pbx.mode == Mode::Observe
+                    || self.memory.pushed.get(username).is_some_and(|pushed| {
+                        pushed.account == *account && pushed.rev >= login_rev
+                    }));
+        // Phones are looked at only if it may depend on them.
+        let fetched = if stored.state.devices.is_empty() {
+            Fetched::NoPhone
+        } else if registered {
+            let mut devices = Vec::new();
+            for mac in &stored.state.devices {
+                self.run.spend(1);
+                let device = store::load::<Device, W>(self.run.world, &mac.to_string()).await?;
+                devices.extend(device.map(|device| device.stored));
+            }
+            rotation::fetched(account, login_rev, &devices)
+        } else {
+            Fetched::NotAll
+        };
+        let now = self.run.world.now();
+        let why = |former: &_| rotation::end(former, fetched, registered, now);
+        let Some(end) = stored.state.former_passwords.iter().find_map(why) else {
+            return Ok(());
+        };
+        // Each of its phones' files is looked at.
+        let phones = u32::try_from(stored.state.devices.len()).unwrap_or(u32::MAX);
+        self.run.spend(phones.saturating_mul(8).saturating_add(12));
+        let world = self.run.world;
+        let mut done = false;
+        let mark = finish::begin(world, Kind::Account, account.as_str()).await?;
+        let ended = store::update::<Account, W>(world, account.as_str(), |stored| {
+            // Changed again in between: that has another look coming.
+            done = false;
+            if !stored.alive() || stored.state.login_rev != login_rev {
+                return false;
+            }
+            let before = stored.state.former_passwords.len();
+            rotation::forget(stored, |former| why(former).is_some());
+            done = stored.state.former_passwords.len() != before;
+            done
+        })
+        .await?;
+        finish::finish(world, Kind::Account, account.as_str(), None).await?;
+        finish::done(world, &mark).await?;
+        if !done {
+            return Ok(());
+        }
+        let tenant = ended.as_ref().map(|stored| &stored.record.tenant);
+        let resource = format!("accounts/{account}");
+        let event = Event::new(world, audit::DIALTONE, tenant, "password.ended", resource);
+        audit::note(world, &event.with("why", end.word())).await;
+        Ok(())
+    }
+
+    /// Pushes an account's objects, in such an order that each password that is to work works all
+    /// the while: the former ones have their auths before the endpoint names them, the endpoint
+    /// names them before its own auth takes the new one, and what is over goes last.
+    async fn put_all(
+        &self,
+        username: &Username,
+        account: &Id,
+        there: &There,
+        objects: &PjsipObjects,
+    ) -> Result<(), Failed> {
+        for (slot, fields) in &objects.former {
+            self.put(Class::Auth, &slot.object(username), fields)
+                .await?;
+        }
+        if !there.names(objects, username) {
+            let endpoint = objects.endpoint_before();
+            self.put(Class::Endpoint, username.as_str(), &endpoint)
+                .await?;
+        }
+        for class in Class::ALL {
+            self.put(class, username.as_str(), objects.of(class))
+                .await?;
+        }
+        // Asterisk says 200 also to an endpoint that it cannot read again.
+        let kept = match self
+            .ari
+            .presence(Class::Endpoint, username.as_str(), account)
+            .await?
+        {
+            Presence::Ours(found) => found.hash.as_deref() == Some(&objects.hash),
+            _ => false,
+        };
+        if !kept {
+            return Err(Failed::One(Why::NotKept));
+        }
+        // Not before the endpoint names it no more: that would lock out everybody.
+        for slot in there.left_over(objects) {
+            self.remove(Class::Auth, &slot.object(username)).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(&self, class: Class, name: &str, fields: &Fields) -> Result<(), Failed> {
+        let body = fields.body()?;
+        let reply = self
+            .ari
+            .object(Method::PUT, class, name, Some(body))
+            .await?;
+        match register::pushed(reply.answer()) {
+            register::Pushed::Kept => Ok(()),
+            register::Pushed::Refused => Err(Failed::One(Why::Refused)),
+            register::Pushed::Unclear => Err(reply.unclear().into()),
+        }
+    }
+
+    async fn remove(&self, class: Class, name: &str) -> Result<(), Failed> {
+        let reply = self.ari.object(Method::DELETE, class, name, None).await?;
+        if register::deleted(reply.answer(), name) {
+            Ok(())
+        } else {
+            Err(reply.unclear().into())
+        }
     }
 
     /// Removes the objects of a name, if its tombstone is still there and nobody has the name now.
@@ -993,31 +1187,32 @@ impl<W: World> Site<'_, W> {
             .and_then(|stored| stored.record.auth_username.as_ref())
             .unwrap_or(username);
         let realm = self.pbx.realm.as_str();
-        let three = self
+        let mut there = self
             .three(username, &account, |found| {
                 found.is_login(login.as_str(), realm)
             })
             .await?;
-        // An endpoint that somebody else put there may use what we left beside it.
-        for class in Class::ALL
-            .into_iter()
-            .rev()
-            .filter(|_| three.endpoint != Whose::Foreign)
-        {
-            if matches!(three.of(class), Whose::Ours(_)) {
-                let reply = self
-                    .ari
-                    .object(Method::DELETE, class, username, None)
-                    .await?;
-                if !register::deleted(reply.answer(), username) {
-                    return Err(reply.unclear().into());
+        there.former = self
+            .formers(username, &account, &there.endpoint, &[login])
+            .await?;
+        let ours = |whose: &Whose| matches!(whose, Whose::Ours(_));
+        let former = there.former.iter().filter(|(_, whose)| ours(whose));
+        let former = former.map(|(slot, _)| slot.object(username));
+        // What is left is somebody else's for certain. Only below their endpoint there may be ours,
+        // and that may use what we left beside it.
+        if there.endpoint == Whose::Foreign {
+            if ours(&there.auth) || ours(&there.aor) || former.count() > 0 {
+                return Err(Failed::One(Why::Collision));
+            }
+        } else {
+            for class in Class::ALL.into_iter().rev() {
+                if ours(there.of(class)) {
+                    self.remove(class, username.as_str()).await?;
                 }
             }
-        }
-        // What is left is somebody else's for certain. Only below their endpoint there may be ours.
-        let ours_left = matches!(three.auth, Whose::Ours(_)) || matches!(three.aor, Whose::Ours(_));
-        if three.endpoint == Whose::Foreign && ours_left {
-            return Err(Failed::One(Why::Collision));
+            for name in former {
+                self.remove(Class::Auth, &name).await?;
+            }
         }
         self.run.spend(1);
         self.run.world.r2().delete(&tombstone).await?;
@@ -1040,6 +1235,55 @@ impl<W: World> Site<'_, W> {
         self.run.world.keys().open_secret(&place, sealed)
     }
 
+    /// The former passwords that still work. One that cannot be opened is over: no phone's files can
+    /// be told from it, and the account itself is none the worse.
+    fn former<'s>(&self, account: &Id, stored: &'s Stored<Account>) -> Vec<FormerLogin<'s>> {
+        let former = stored.state.former_passwords.iter();
+        former
+            .filter_map(|former| {
+                let name = former.slot.sealed();
+                let place = store::secret_place(Kind::Account, account.as_str(), name);
+                let sealed = stored.sealed.get(name)?;
+                let password = self.run.world.keys().open_secret(&place, sealed).ok()?;
+                Some(FormerLogin {
+                    slot: former.slot,
+                    login: &former.login,
+                    password,
+                })
+            })
+            .collect()
+    }
+
+    /// The auths of former passwords, and whose they are. One without a mark is the account's if the
+    /// account's endpoint names it, or if it is of one of its logins.
+    async fn formers(
+        &self,
+        username: &Username,
+        account: &Id,
+        endpoint: &Whose,
+        logins: &[&Username],
+    ) -> Result<BTreeMap<Slot, Whose>, Failed> {
+        let realm = self.pbx.realm.as_str();
+        let mut formers = BTreeMap::new();
+        for slot in Slot::ALL {
+            let name = slot.object(username);
+            let named = matches!(endpoint, Whose::Ours(found) if found.names(&name));
+            let whose = match self.ari.presence(Class::Auth, &name, account).await? {
+                Presence::Foreign(found)
+                    if found.account.is_none()
+                        && (named
+                            || *endpoint != Whose::Foreign
+                                && logins.iter().any(|l| found.is_login(l.as_str(), realm))) =>
+                {
+                    Whose::Ours(found)
+                }
+                other => self.weigh(other, username).await?,
+            };
+            formers.insert(slot, whose);
+        }
+        Ok(formers)
+    }
+
     /// The objects of a name, and whose they are. `same_login` tells from an auth without a mark
     /// whether it is the account's: one below an endpoint of ours is, whatever it says.
     async fn three(
@@ -1047,10 +1291,14 @@ impl<W: World> Site<'_, W> {
         username: &Username,
         account: &Id,
         same_login: impl Fn(&Found) -> bool,
-    ) -> Result<Three, Failed> {
+    ) -> Result<There, Failed> {
         let endpoint = self.whose(Class::Endpoint, username, account).await?;
         let aor = self.whose(Class::Aor, username, account).await?;
-        let auth = match self.ari.presence(Class::Auth, username, account).await? {
+        let auth = match self
+            .ari
+            .presence(Class::Auth, username.as_str(), account)
+            .await?
+        {
             Presence::Foreign(found)
                 if found.account.is_none()
                     && (matches!(endpoint, Whose::Ours(_))
@@ -1060,10 +1308,11 @@ impl<W: World> Site<'_, W> {
             }
             other => self.weigh(other, username).await?,
         };
-        Ok(Three {
+        Ok(There {
             auth,
             aor,
             endpoint,
+            former: BTreeMap::new(),
         })
     }
 
@@ -1073,7 +1322,7 @@ impl<W: World> Site<'_, W> {
         username: &Username,
         account: &Id,
     ) -> Result<Whose, Failed> {
-        let presence = self.ari.presence(class, username, account).await?;
+        let presence = self.ari.presence(class, username.as_str(), account).await?;
         self.weigh(presence, username).await
     }
 

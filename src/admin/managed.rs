@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::account;
 use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
@@ -56,6 +57,21 @@ pub trait Managed: Record {
 
     /// Carries the state over from the former record, alive or deleted.
     fn settle(_next: &mut Stored<Self>, _former: Option<&Stored<Self>>, _now: Timestamp) {}
+
+    /// Carries over what the record keeps of secrets that were replaced, and adds to it; with
+    /// `at_once` nothing of it.
+    ///
+    /// # Errors
+    /// The [`Fault`] of sealing.
+    fn keep_former<W: World>(
+        _world: &W,
+        _id: &str,
+        _next: &mut Stored<Self>,
+        _former: Option<&Stored<Self>>,
+        _at_once: bool,
+    ) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// Refuses what shows only with everything put together; nothing is written.
     async fn fits<W: World>(_world: &W, _id: &str, _next: &Stored<Self>) -> Result<(), Failure> {
@@ -382,6 +398,20 @@ impl Managed for Account {
         next: &mut Stored<Self>,
     ) -> Result<(), Failure> {
         take_name(world, id, &next.record).await
+    }
+
+    fn keep_former<W: World>(
+        world: &W,
+        id: &str,
+        next: &mut Stored<Self>,
+        former: Option<&Stored<Self>>,
+        at_once: bool,
+    ) -> Result<(), Fault> {
+        account::keep_former(world, id, next, former, at_once)
+    }
+
+    fn retire(next: &mut Stored<Self>) {
+        next.state.former_passwords.clear();
     }
 
     async fn used_by<W: World>(

@@ -1,5 +1,6 @@
 //! The admin API, `/api/v1`: who may call it, and what is the same for all records.
 
+pub mod account;
 pub mod audit;
 pub mod body;
 pub mod caller;
@@ -48,6 +49,9 @@ const LARGEST_PAGE: u32 = 200;
 
 /// How late KV may be with a change of a shared record, in seconds (Workers KV, "How KV works").
 const VISIBLE_WITHIN_S: u64 = 60;
+
+/// When the scheduled handler has finished a save that was cut off, in seconds.
+const FINISHED_WITHIN_S: u64 = 2 * VISIBLE_WITHIN_S;
 
 /// Answers a request to `/api/v1`.
 pub async fn answer<W: World>(world: &W, place: &Place<'_>, request: &Request) -> Answer {
@@ -201,7 +205,7 @@ async fn one<R: Managed, W: World>(
         let wait = if followed_up {
             VISIBLE_WITHIN_S
         } else {
-            2 * VISIBLE_WITHIN_S
+            FINISHED_WITHIN_S
         };
         shown.insert(
             "visible_by".to_owned(),

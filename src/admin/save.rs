@@ -38,6 +38,8 @@ pub enum Change {
     Put(Map<String, Value>),
     /// It is merged with this (RFC 7396).
     Patch(Map<String, Value>),
+    /// The same, and the passwords that this replaces end at once.
+    Supersede(Map<String, Value>),
 }
 
 /// A save that went through.
@@ -106,7 +108,7 @@ pub async fn save<R: Managed, W: World>(
     // is there.
     let whole: Option<R> = match &change {
         Change::Put(members) => Some(read(members.clone(), id)?),
-        Change::Patch(patch) => {
+        Change::Patch(patch) | Change::Supersede(patch) => {
             may_patch::<R>(caller, patch)?;
             None
         }
@@ -125,7 +127,7 @@ pub async fn save<R: Managed, W: World>(
         let visible = there.filter(|stored| caller.sees(id, &stored.record));
         let mut record = match (&whole, &change, visible) {
             (Some(record), ..) => record.clone(),
-            (None, Change::Patch(patch), Some(visible)) => {
+            (None, Change::Patch(patch) | Change::Supersede(patch), Some(visible)) => {
                 let record = patched(visible, patch, id)?;
                 may_write(caller, id, &record)?;
                 record
@@ -160,6 +162,8 @@ pub async fn save<R: Managed, W: World>(
         let before = former.as_ref().filter(|_| !foreign);
         let mut next = successor(before, record, sealed, world.now());
         R::settle(&mut next, before, world.now());
+        let at_once = matches!(change, Change::Supersede(_));
+        R::keep_former(world, id, &mut next, before, at_once)?;
         if let Some(current) = current
             && current.record == next.record
             && current.state == next.state

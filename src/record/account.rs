@@ -9,6 +9,7 @@ use crate::key::Kind;
 use crate::mac::Mac;
 use crate::secret::Secret;
 use crate::text::{Dial, DisplayName, Id, Username};
+use crate::time::Timestamp;
 
 /// A SIP user at a PBX.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,73 @@ pub struct AccountState {
     /// The names at a PBX that it had before, until their tombstones are written.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub former_names: BTreeSet<(Id, Username)>,
+    /// [`super::Stored::rev`] of the save that brought the digest user and password that are good
+    /// now; 0 if they were never changed since the account is there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub login_rev: u64,
+    /// What goes on working at the PBX beside them, oldest first; at most one for each [`Slot`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_passwords: Vec<FormerPassword>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over references"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A password that was replaced and that a phone may still have. The password itself is among
+/// [`super::Stored::sealed`], under [`Slot::sealed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerPassword {
+    /// Where it is kept, here and at the PBX.
+    pub slot: Slot,
+    /// The user of the digest that it went with.
+    pub login: Username,
+    /// When it was replaced.
+    pub since: Timestamp,
+}
+
+/// A place for a former password. The names are few and fixed, so that what a run that was killed
+/// left at the PBX is found by looking at all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slot {
+    /// The first.
+    First,
+    /// The second.
+    Second,
+    /// The third.
+    Third,
+}
+
+impl Slot {
+    /// Every place.
+    pub const ALL: [Self; 3] = [Self::First, Self::Second, Self::Third];
+
+    /// The name under which the password is sealed.
+    #[must_use]
+    pub fn sealed(self) -> &'static str {
+        match self {
+            Self::First => "former_password_1",
+            Self::Second => "former_password_2",
+            Self::Third => "former_password_3",
+        }
+    }
+
+    /// The name of the PJSIP `auth` at the PBX. No account's own objects can have it: a
+    /// [`Username`] holds no `@`.
+    #[must_use]
+    pub fn object(self, username: &Username) -> String {
+        let number = match self {
+            Self::First => 1,
+            Self::Second => 2,
+            Self::Third => 3,
+        };
+        format!("{username}@former-{number}")
+    }
 }
 
 /// The most devices that one account sits on: a change of it renders that many phones' files.

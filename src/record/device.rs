@@ -492,6 +492,19 @@ pub struct FileSet {
     pub sources: Sources,
     /// The files.
     pub parts: BTreeMap<Part, File>,
+    /// From which version on they carry the password that each account has now; only of accounts
+    /// whose password was ever changed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub logins: BTreeMap<Id, Carried>,
+}
+
+/// Since when files carry an account's password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// [`super::account::AccountState::login_rev`] of it.
+    pub rev: u64,
+    /// [`FileSet::version`] of the first files with it.
+    pub version: u64,
 }
 
 /// What a set of files was made of: KV keys of records and their revisions, and the rest.

@@ -8,7 +8,6 @@
 )]
 
 #[path = "../workerd/admin.rs"]
-#[expect(dead_code, reason = "more of it is used in the other ring")]
 mod admin;
 #[path = "../workerd/clear.rs"]
 mod clear;

@@ -70,6 +70,8 @@ struct Inside {
     refused: BTreeSet<String>,
     calls: Vec<String>,
     crashed: bool,
+    /// Name, user and hash that must always be let in.
+    always: Option<[String; 3]>,
 }
 
 const CLASSES: [&str; 3] = ["auth", "aor", "endpoint"];
@@ -130,6 +132,7 @@ impl Asterisk {
             refused: BTreeSet::new(),
             calls: Vec::new(),
             crashed: false,
+            always: None,
         };
         Rc::new(Self {
             user: user.to_owned(),
@@ -225,14 +228,15 @@ impl Asterisk {
         self.object(class, name)?.remove(attribute)
     }
 
-    /// The names of which all three objects are there; no name may have only some of them.
+    /// The names of which all three objects are there; no name may have only some of them. Auths of
+    /// former passwords have names of their own kind.
     pub fn names(&self) -> Vec<String> {
         let inside = self.inside.borrow();
         let of = |class: &str| -> Vec<String> {
             inside
                 .objects
                 .keys()
-                .filter(|(kind, _)| kind == class)
+                .filter(|(kind, name)| kind == class && !name.contains('@'))
                 .map(|(_, name)| name.clone())
                 .collect()
         };
@@ -242,6 +246,28 @@ impl Asterisk {
             inside.objects.keys()
         );
         of("auth")
+    }
+
+    /// The auths of former passwords of a name, and the digest's hash in each.
+    pub fn former(&self, name: &str) -> Vec<(String, String)> {
+        let inside = self.inside.borrow();
+        let start = format!("{name}@");
+        let auths = inside.objects.iter();
+        auths
+            .filter(|((class, auth), _)| class == "auth" && auth.starts_with(&start))
+            .map(|((_, auth), fields)| (auth.clone(), fields["md5_cred"].clone()))
+            .collect()
+    }
+
+    /// Whether a phone may register with a name by this digest's user and hash. One auth that is
+    /// listed and not there locks out everybody.
+    pub fn lets_in(&self, name: &str, user: &str, cred: &str) -> bool {
+        self.inside.borrow().lets_in(name, user, cred)
+    }
+
+    /// After every call from now on this hash must let that user in at a name.
+    pub fn always_lets_in(&self, name: &str, user: &str, cred: &str) {
+        self.inside.borrow_mut().always = Some([name, user, cred].map(ToOwned::to_owned));
     }
 
     /// How many objects of a name are there.
@@ -335,7 +361,7 @@ impl Asterisk {
         if !CLASSES.contains(&class) {
             return Ok(message(404, &format!("objectType '{class}' not found")));
         }
-        Ok(match request.method().as_str() {
+        let answer = match request.method().as_str() {
             "GET" => inside.get(class, &name),
             "PUT" => match inside.put(class, &name, request) {
                 Some(answer) => answer,
@@ -343,7 +369,12 @@ impl Asterisk {
             },
             "DELETE" => inside.delete(class, &name),
             _ => message(405, "Invalid method"),
-        })
+        };
+        if let Some([name, user, cred]) = &inside.always {
+            let calls = &inside.calls;
+            assert!(inside.lets_in(name, user, cred), "{user} after {calls:?}");
+        }
+        Ok(answer)
     }
 }
 
@@ -357,6 +388,19 @@ fn basic(user: &str, password: &str) -> String {
 }
 
 impl Inside {
+    fn lets_in(&self, name: &str, user: &str, cred: &str) -> bool {
+        let of = |class: &str, name: &str| self.objects.get(&(class.to_owned(), name.to_owned()));
+        let Some(listed) = of("endpoint", name).and_then(|fields| fields.get("auth")) else {
+            return false;
+        };
+        let auths: Option<Vec<&Fields>> = listed.split(',').map(|auth| of("auth", auth)).collect();
+        auths.is_some_and(|auths| {
+            auths
+                .iter()
+                .any(|auth| auth["username"] == user && auth["md5_cred"] == cred)
+        })
+    }
+
     fn endpoints(&self) -> Value {
         let names = self.objects.keys().filter(|(class, _)| class == "endpoint");
         names

@@ -17,6 +17,7 @@ mod reconcile;
 mod regressions;
 mod rekey;
 mod roles;
+mod rotation;
 mod security;
 mod settings;
 mod vendors;
