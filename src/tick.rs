@@ -833,7 +833,10 @@ impl There {
         else {
             return false;
         };
-        let takes = |slot: &Slot, fields: &Fields| matches!(former.get(slot), Some(Whose::Ours(found)) if found.takes(fields));
+        let takes = |slot: &Slot, fields: &Fields| match former.get(slot) {
+            Some(Whose::Ours(found)) => found.takes(fields),
+            _ => false,
+        };
         auth.takes(&objects.auth)
             && endpoint.hash.as_deref() == Some(&objects.hash)
             && objects.former.iter().all(|(slot, f)| takes(slot, f))
@@ -1017,6 +1020,7 @@ impl<W: World> Site<'_, W> {
         }
     }
 
+    /// One of them. Its record in R2 is what counts, also when it is written.
     async fn end_former(&self, desired: &Desired, clear: bool) -> Result<(), Fault> {
         let Desired {
             username, account, ..
