@@ -2,6 +2,7 @@
 //! include, an element, a header or a path is refused, or comes out as plain text.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -153,11 +154,18 @@ fn shape(fake: &Fake, kit: &Kit, created: &Value) -> BTreeMap<String, BTreeSet<S
         .collect()
 }
 
-#[test]
-fn no_text_adds_anything_to_any_vendors_files() {
-    let mut accepted = 0_u32;
-    let mut refused = 0_u32;
-    for kit in KITS {
+/// A phone with the tame texts, and what its files are made of.
+struct Tame {
+    fake: Rc<Fake>,
+    records: BTreeMap<String, Value>,
+    /// The path of its record.
+    device: String,
+    created: Value,
+    shape: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Tame {
+    fn of(kit: &Kit) -> Self {
         let fake = Fake::new();
         let records = records(kit);
         for path in ["tenants/acme", "pbxes/main", "accounts/one"] {
@@ -165,7 +173,29 @@ fn no_text_adds_anything_to_any_vendors_files() {
         }
         let device = format!("devices/{}", kit.mac);
         let created = put(&fake, &device, &records[&device]);
-        let tame = shape(&fake, kit, &created);
+        let shape = shape(&fake, kit, &created);
+        Self {
+            fake,
+            records,
+            device,
+            created,
+            shape,
+        }
+    }
+}
+
+#[test]
+fn no_text_adds_anything_to_any_vendors_files() {
+    let mut accepted = 0_u32;
+    let mut refused = 0_u32;
+    for kit in KITS {
+        let Tame {
+            fake,
+            records,
+            device,
+            created,
+            shape: tame,
+        } = Tame::of(kit);
         let key = created["first_access"]["url"].as_str().unwrap();
         for (record, pointer, _) in FIELDS {
             let path = match record {
@@ -219,14 +249,13 @@ fn no_text_adds_anything_to_any_vendors_files() {
 #[test]
 fn no_parameter_in_a_vendors_own_words_adds_another() {
     for kit in KITS {
-        let fake = Fake::new();
-        let records = records(kit);
-        for path in ["tenants/acme", "pbxes/main", "accounts/one"] {
-            put(&fake, path, &records[path]);
-        }
-        let device = format!("devices/{}", kit.mac);
-        let created = put(&fake, &device, &records[&device]);
-        let tame = shape(&fake, kit, &created);
+        let Tame {
+            fake,
+            device,
+            created,
+            shape: tame,
+            ..
+        } = Tame::of(kit);
         for payload in PAYLOADS {
             for raw in [json!({ payload: "1" }), json!({ "own.setting": payload })] {
                 let body = json!({ "settings": { "raw": { kit.vendor: raw } } });
