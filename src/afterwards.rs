@@ -89,12 +89,13 @@ pub async fn write<W: World>(world: &W, what: Afterwards) {
 /// Notes that a phone was told its way for the first time, or claimed a window.
 async fn redirected<W: World>(world: &W, mac: Mac, claimed_by: Option<&str>) -> Result<(), Fault> {
     let (id, now) = (mac.to_string(), world.now());
+    let mut first = false;
     let noted = store::update::<Device, W>(world, &id, |stored| {
-        let first = stored.state.seen.redirected.is_none();
+        first = stored.state.seen.redirected.is_none();
         stored.state.seen.redirected.get_or_insert(now);
         first
     });
-    let Some(stored) = noted.await? else {
+    let Some(stored) = noted.await?.filter(|_| first || claimed_by.is_some()) else {
         return Ok(());
     };
     let tenant = &stored.record.tenant;

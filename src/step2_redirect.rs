@@ -336,10 +336,16 @@ impl Case<'_> {
                 (Verdict::Claims(claim), "the window is open")
             }
             None => refused(Why::NoProof, "the window has ended"),
-            Some(_) if self.device.state.access.used => refused(
-                Why::Contested,
-                "the window was claimed, and the token has been used since",
-            ),
+            // A phone that has its files asks again at each start, where DHCP tells it to.
+            Some(claim)
+                if self.device.state.access.used
+                    && (claim.source == source || at >= window.until) =>
+            {
+                refused(
+                    Why::NoProof,
+                    "the window was claimed, and the token is in use",
+                )
+            }
             Some(claim) if claim.source != source => {
                 refused(Why::Contested, "another source has claimed the window")
             }
@@ -348,7 +354,7 @@ impl Case<'_> {
                 "this source claimed the window a moment ago",
             ),
             Some(_) => refused(
-                Why::Contested,
+                Why::NoProof,
                 "this source claimed the window, but too long ago",
             ),
         }

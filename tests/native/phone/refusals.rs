@@ -211,6 +211,26 @@ fn a_contested_claim_is_seen_by_the_admin() {
     assert_eq!(status("805ec00000aa")["contested"], Value::Null);
 }
 
+#[test]
+fn a_phone_that_asks_at_each_start_contests_nothing() {
+    let office = office();
+    let fake = &office.fake;
+    let ask = |from: &str| get("/rps?mac=805ec00000aa").from(from);
+    // The phone that claimed the window fetches its files, and is told of the RPS by DHCP.
+    let url = json_of(&fetch(fake, &ask("198.51.100.1")))["url"].clone();
+    let file = crate::ask::follow(&format!("{}boot.cfg", url.as_str().unwrap()));
+    assert_eq!(fetch(fake, &file).status(), StatusCode::OK);
+    fake.clock.pass_s(60);
+    refused(&fetch(fake, &ask("198.51.100.1")));
+    assert!(fake.audited("claim.contested").is_empty());
+    // Somebody else while the window would be open is another matter; later, it has a new address.
+    refused(&fetch(fake, &ask("203.0.113.5")));
+    assert_eq!(fake.audited("claim.contested").len(), 1);
+    fake.clock.pass_s(3_600);
+    refused(&fetch(fake, &ask("203.0.113.6")));
+    assert_eq!(fake.audited("claim.contested").len(), 1);
+}
+
 /// Asks for so many MACs that nobody has, each from the source that `from` gives.
 fn count_through(office: &Office, macs: u32, from: impl Fn(u32) -> String) {
     for n in 0..macs {
