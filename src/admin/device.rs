@@ -112,6 +112,7 @@ pub async fn act<W: World>(
     #[serde(deny_unknown_fields)]
     struct Nothing {}
 
+    super::no_parameters(request)?;
     let members = body::object(request)?;
     let span = if action == "arm" {
         let arm: Arm = body::parse(members)?;

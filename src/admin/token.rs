@@ -98,6 +98,7 @@ pub async fn rotate<W: World>(
     request: &Request,
     id: &str,
 ) -> Result<Response<Vec<u8>>, Failure> {
+    super::no_parameters(request)?;
     body::nothing(request)?;
     let caller = &context.caller;
     let mut fresh = TokenState::default();

@@ -335,6 +335,16 @@ fn the_holder_of_one_tenants_token_cannot_tell_another_tenant_from_none() {
 }
 
 #[test]
+fn every_route_refuses_a_parameter_that_there_is_not() {
+    let fake = two_tenants();
+    for route in ROUTES {
+        let path = format!("{}?nonsense=1", path_of(route, FOREIGN));
+        let answer = call(&fake, route.method.clone(), &path, &json!({}));
+        refused(&answer, 400, "bad_parameter");
+    }
+}
+
+#[test]
 fn what_one_tenants_token_is_denied_is_there_for_the_operator() {
     // Or the test before would find nothing where there is nothing.
     let fake = two_tenants();
