@@ -12,6 +12,7 @@ use dialtone_kit::workerd::{Options, Workerd};
 use serde_json::{Value, json};
 
 use crate::admin::Admin;
+use crate::clear::{self, Secret};
 use crate::phone::Yealink;
 
 /// How long something may take that happens after the answer.
@@ -20,6 +21,7 @@ const SOON: Duration = Duration::from_secs(10);
 /// The Worker that tests share. Its guard ends it with this process.
 pub fn worker() -> &'static Workerd {
     static WORKER: LazyLock<Workerd> = LazyLock::new(|| {
+        http::keep_answers();
         Workerd::start(&Options::new()).unwrap_or_else(|error| panic!("{error:?}"))
     });
     &WORKER
@@ -56,6 +58,29 @@ pub fn fresh_mac() -> String {
 pub fn fresh_source() -> IpAddr {
     let [_, b, c, d] = fresh().to_be_bytes();
     Ipv4Addr::new(10, b, c, d).into()
+}
+
+/// Whatever a test did with its customer: none of its passwords stands in clear in what the shared
+/// Worker keeps and logs, nor in any answer but a phone's own file.
+impl Drop for Office {
+    fn drop(&mut self) {
+        if thread::panicking() || self.url != worker().url() {
+            return;
+        }
+        let secrets: Vec<Secret> = vec![
+            ("the first account's password", self.password("1001")),
+            ("the second account's password", self.password("1002")),
+            ("the ARI password", format!("{}-ari-password", self.id)),
+        ];
+        clear::not_in_files(worker().persist_dir(), &secrets, &self.account("1001")[9..]);
+        clear::not_in("the log", &worker().log(), &secrets);
+        http::each_answer(|name, text| {
+            // With `secrets=1` an owner sees a phone's file as the phone gets it.
+            if !name.contains("/p/") && !name.contains("secrets=1") {
+                clear::not_in(name, text, &secrets);
+            }
+        });
+    }
 }
 
 impl Office {

@@ -2,6 +2,7 @@
 //! no encoding is asked for, and every status is an answer and not an error.
 
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -164,11 +165,37 @@ impl Request {
             .limit(u64::MAX)
             .read_to_vec()
             .with_context(|| format!("half an answer to {name}"))?;
+        keep(&name, &head.headers, &body);
         Ok(Response {
             status: head.status.as_u16(),
             headers: head.headers,
             body,
         })
+    }
+}
+
+/// The answers of this process since [`keep_answers`]: method and URL, and all of the answer.
+static KEPT: Mutex<Option<Vec<(String, String)>>> = Mutex::new(None);
+
+/// From now on every answer is kept, to be searched for what must stand in none.
+pub fn keep_answers() {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.get_or_insert_default();
+}
+
+fn keep(name: &str, headers: &HeaderMap, body: &[u8]) {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(kept) = kept.as_mut() {
+        let text = format!("{headers:?}\n{}", String::from_utf8_lossy(body));
+        kept.push((name.to_owned(), text));
+    }
+}
+
+/// Calls `with` for every answer that was kept: method and URL, and headers and body in one text.
+pub fn each_answer(mut with: impl FnMut(&str, &str)) {
+    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    for (name, text) in kept.iter().flatten() {
+        with(name, text);
     }
 }
 
