@@ -74,7 +74,10 @@ impl Told for Request {
     }
 }
 
-const PLACE: Place<'_> = Place { public_url: None };
+const PLACE: Place<'_> = Place {
+    public_url: None,
+    access: None,
+};
 
 /// What the caller waits for; what is written after it has its answer is not yet.
 pub fn ask(fake: &Fake, request: &Request) -> Answer {
