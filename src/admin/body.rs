@@ -160,7 +160,11 @@ fn pointer_at(read: &[u8], member: bool) -> String {
                 open.push((naming, String::new(), 0));
             }
             b'}' | b']' => {
-                let last = path(&open);
+                let last = match open.split_last() {
+                    // It has no member that could be meant.
+                    Some(((true, name, _), outer)) if name.is_empty() => path(outer),
+                    _ => path(&open),
+                };
                 open.pop();
                 let stops = start + 1 == read.len() && !read.ends_with(b"[]");
                 at = if member && (byte == b'}' || stops) {

@@ -40,12 +40,44 @@ impl Role {
 
 /// By which name somebody comes by Cloudflare Access.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "Names", into = "Names")]
 pub enum Identity {
     /// A person, by an e-mail address; case tells none from another.
     Email(Email),
     /// A service token or client certificate, by its common name.
     CommonName(CommonName),
+}
+
+/// An [`Identity`] as it is written: one of the two.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Names {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    email: Option<Email>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    common_name: Option<CommonName>,
+}
+
+impl TryFrom<Names> for Identity {
+    type Error = &'static str;
+
+    fn try_from(names: Names) -> Result<Self, Self::Error> {
+        match (names.email, names.common_name) {
+            (Some(email), None) => Ok(Self::Email(email)),
+            (None, Some(name)) => Ok(Self::CommonName(name)),
+            _ => Err("must hold either email or common_name"),
+        }
+    }
+}
+
+impl From<Identity> for Names {
+    fn from(identity: Identity) -> Self {
+        let (email, common_name) = match identity {
+            Identity::Email(email) => (Some(email), None),
+            Identity::CommonName(name) => (None, Some(name)),
+        };
+        Self { email, common_name }
+    }
 }
 
 impl Identity {

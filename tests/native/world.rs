@@ -23,7 +23,7 @@ use md5::{Digest, Md5};
 use rsa::pkcs1v15::{Signature, VerifyingKey};
 use rsa::sha2::Sha256;
 use rsa::signature::Verifier;
-use rsa::{BoxedUint, RsaPublicKey};
+use rsa::{BoxedUint, PublicKey};
 use serde_json::Value;
 
 /// When every test begins: 2026-11-23T09:00:00Z.
@@ -746,7 +746,7 @@ impl World for Fake {
         signed: &[u8],
         signature: &[u8],
     ) -> Result<bool, Fault> {
-        let key = RsaPublicKey::new(
+        let key = PublicKey::new(
             BoxedUint::from_be_slice_vartime(key.modulus()),
             BoxedUint::from_be_slice_vartime(key.exponent()),
         )
