@@ -627,7 +627,7 @@ fn who_it_is_for_is_checked() {
         (json!({ "group": "ops" }), "/access/group"),
         (
             json!({ "email": EMAIL, "common_name": "x" }),
-            "/access/common_name",
+            "/access/email",
         ),
     ] {
         let body = json!({ "role": "reader", "access": access });
