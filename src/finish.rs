@@ -178,12 +178,22 @@ async fn relist_at_tenant<R: Record, W: World>(
     }
 }
 
-/// A token is on its tenant's list; KV has no business with it.
+/// A token is on its tenant's list; KV has no business with it. One that is gone gives up its name at
+/// Cloudflare Access.
 async fn token<W: World>(world: &W, id: &str) -> Result<(), Fault> {
-    match store::load::<Token, W>(world, id).await? {
-        Some(Loaded { stored, .. }) => relist_at_tenant(world, id, &stored).await,
-        None => Ok(()),
+    let Some(Loaded { stored, .. }) = store::load::<Token, W>(world, id).await? else {
+        return Ok(());
+    };
+    if let Some(identity) = stored.record.access.as_ref().filter(|_| !stored.alive()) {
+        let key = key::access(identity);
+        let held = world.r2().get(&key).await?;
+        // By compare-and-set, as it was taken: whoever takes it in between keeps it.
+        if let Some(held) = held.filter(|held| held.body == id.as_bytes()) {
+            let (free, only) = (key::FREE_NAME.to_vec(), Only::Version(&held.etag));
+            world.r2().put(&key, free, BTreeMap::new(), only).await?;
+        }
     }
+    relist_at_tenant(world, id, &stored).await
 }
 
 /// A PBX's copy; and of one that is gone, everything that is known of it: the next to have its id

@@ -6,6 +6,7 @@
 //! | `of/{tenant}/{kind}/{id}` | | which records a tenant has |
 //! | `rules/{tenant}`, `rules/` | copy | all rules of a tenant, of everyone |
 //! | `name/{pbx}/{username}` | | which account has a name at a PBX |
+//! | `access/{hash}` | | which token's record has a name at Cloudflare Access |
 //! | `gone/{pbx}/{username}` | | the tombstone: this may be deleted at the PBX |
 //! | `unfinished/{kind}/{id}/{nonce}` | | a save that the scheduled handler must finish if nobody else does |
 //! | `pbx-state/{pbx}` | | who is registered, what was pushed |
@@ -23,8 +24,11 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use crate::keys::hex;
 use crate::mac::Mac;
+use crate::record::token::Identity;
 use crate::text::{Id, Username};
 
 /// The kinds of records.
@@ -161,6 +165,14 @@ pub const FREE_NAME: &[u8] = b"";
 #[must_use]
 pub fn names(pbx: &Id) -> String {
     format!("name/{pbx}/")
+}
+
+/// `access/{SHA-256 of kind and name, in hexadecimal digits}`: which token's record has a name at
+/// Cloudflare Access. A hash, since a name holds any letters; it hides nothing.
+#[must_use]
+pub fn access(identity: &Identity) -> String {
+    let text = format!("{}/{}", identity.kind(), identity.canonical());
+    format!("access/{}", hex(&Sha256::digest(text.as_bytes())))
 }
 
 /// `gone/{pbx}/{username}`: that our objects of this name may be deleted at the PBX.

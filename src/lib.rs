@@ -27,6 +27,7 @@
 )]
 
 // Words
+pub mod access;
 pub mod fault;
 pub mod ident;
 pub mod json;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::access::{AccessKeys, RsaKey};
 use crate::fault::Fault;
 use crate::guesses::Guesses;
 use crate::keys::Keys;
@@ -151,6 +152,27 @@ pub enum Level {
     Error,
 }
 
+/// What one instance of the Worker remembers from one request to the next. It is forgotten with the
+/// instance, so nothing may hang on it but cost.
+#[derive(Debug, Default)]
+pub struct InstanceMemory {
+    /// Callers who are guessing.
+    pub guesses: Guesses,
+    /// The keys of Cloudflare Access.
+    pub access: AccessKeys,
+}
+
+impl InstanceMemory {
+    /// Nothing yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            guesses: Guesses::new(),
+            access: AccessKeys::new(),
+        }
+    }
+}
+
 /// Everything that is outside of the core, in one place.
 #[expect(async_fn_in_trait, reason = "an isolate has one thread")]
 pub trait World {
@@ -178,8 +200,18 @@ pub trait World {
     /// # Errors
     /// A [`Fault`] if the platform has none.
     fn random<const N: usize>(&self) -> Result<[u8; N], Fault>;
-    /// What this instance remembers of callers who are guessing.
-    fn guesses<T>(&self, with: impl FnOnce(&mut Guesses) -> T) -> T;
+    /// What this instance remembers.
+    fn memory<T>(&self, with: impl FnOnce(&mut InstanceMemory) -> T) -> T;
+    /// Whether a key made this signature of these bytes: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518, 3.3).
+    ///
+    /// # Errors
+    /// A [`Fault`] if the platform cannot tell.
+    async fn verify_rs256(
+        &self,
+        key: &RsaKey,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, Fault>;
     /// Counts one event of `who` against `limit`; false when there were too many.
     async fn within(&self, limit: Limit, who: &str) -> bool;
     /// Writes one log line: an event's bounded name and its fields. Never give it a secret.

@@ -15,9 +15,10 @@ pub const MAX_BODY_BYTES: usize = 1_048_576;
 
 /// The headers that the core reads. The shell hands over these and no others, since each costs a
 /// call across the wasm boundary.
-pub const HEADERS: [&str; 6] = [
+pub const HEADERS: [&str; 7] = [
     "accept",
     "authorization",
+    "cf-access-jwt-assertion",
     "content-type",
     "if-match",
     "if-none-match",

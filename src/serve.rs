@@ -9,6 +9,7 @@ use http::header::{
 use http::{Method, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use crate::access::Application;
 use crate::afterwards::note_fetch;
 use crate::fault::Fault;
 use crate::finish::{self, RulePack};
@@ -31,10 +32,12 @@ use crate::time::Timestamp;
 use crate::vendor::{self, Asked, Asker, CertificateMac, Document, Redirect, VendorId};
 use crate::{ident, upload};
 
-/// What is handed out: whole URLs.
+/// Where this Dialtone stands: what its variables say.
 pub struct Place<'a> {
-    /// `PUBLIC_URL`, if it is set.
+    /// `PUBLIC_URL`, if it is set: what URLs that are handed out begin with.
     pub public_url: Option<&'a str>,
+    /// `ACCESS_TEAM` and `ACCESS_AUD`, if they are set.
+    pub access: Option<&'a Application>,
 }
 
 /// Answers a request to `/rps` or `/p/`.
@@ -216,7 +219,7 @@ fn weigh<W: World>(
             return Ok(Outcome::Refused(Why::NoProof));
         }
         let source = request.source.neighbourhood();
-        if world.guesses(|guesses| guesses.are_many(&source, mac, now)) {
+        if world.memory(|memory| memory.guesses.are_many(&source, mac, now)) {
             return Ok(Outcome::Refused(Why::Guessing));
         }
     }
@@ -391,7 +394,8 @@ async fn miss<W: World>(
     let few = world.within(Limit::RpsMisses, &source).await;
     let few_of_range = world.within(Limit::RangeMisses, &range).await;
     if let Some(mac) = mac.filter(|_| why == Why::Unknown) {
-        world.guesses(|guesses| guesses.note(&source, mac, world.now()));
+        let now = world.now();
+        world.memory(|memory| memory.guesses.note(&source, mac, now));
     }
     let refused = mac.zip(device.filter(|device| device.alive()));
     let place = Whereabouts::of(&request.source).filter(|_| why == Why::Moved);

@@ -145,6 +145,28 @@ text_type! {
 }
 
 text_type! {
+    /// An e-mail address, as Cloudflare Access has it: any letters but no white space, one `@` inside,
+    /// at most 254 characters (RFC 5321, 4.5.3.1.3).
+    Email, |text| {
+        one_line(text, 254)?;
+        let whole = |(local, domain): (&str, &str)| {
+            !local.is_empty() && !domain.is_empty() && !domain.contains('@')
+        };
+        if text.split_once('@').is_some_and(whole) && !text.contains(char::is_whitespace) {
+            Ok(())
+        } else {
+            Err("is not an e-mail address".to_owned())
+        }
+    }
+}
+
+text_type! {
+    /// The common name of something that is no person at Cloudflare Access: the client id of a service
+    /// token, or the name in a client certificate; at most 128 characters.
+    CommonName, |text| one_line(text, 128)
+}
+
+text_type! {
     /// What a key of a phone says: any letter, at most 64 characters.
     Label, |text| one_line(text, 64)
 }

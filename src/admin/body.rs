@@ -20,6 +20,15 @@ const READ_ONLY: [&str; 8] = [
     "warnings",
 ];
 
+/// Whether a request says that its body is JSON.
+#[must_use]
+pub fn is_json(request: &Request) -> bool {
+    let content_type = request.header("content-type");
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+        || essence.eq_ignore_ascii_case("application/merge-patch+json")
+}
+
 /// Reads a JSON object. An empty body is an empty object.
 ///
 /// # Errors
@@ -28,12 +37,8 @@ pub fn object(request: &Request) -> Result<Map<String, Value>, Problem> {
     if request.body.is_empty() {
         return Ok(Map::new());
     }
-    let content_type = request.header("content-type");
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    let json = essence.eq_ignore_ascii_case("application/json")
-        || essence.eq_ignore_ascii_case("application/merge-patch+json");
     // A body without a type is taken for JSON: what else could it be.
-    if !json && !content_type.is_empty() {
+    if !is_json(request) && !request.header("content-type").is_empty() {
         return Err(Problem::new(
             Kind::UnsupportedMediaType,
             "use Content-Type: application/json",
@@ -155,7 +160,11 @@ fn pointer_at(read: &[u8], member: bool) -> String {
                 open.push((naming, String::new(), 0));
             }
             b'}' | b']' => {
-                let last = path(&open);
+                let last = match open.split_last() {
+                    // It has no member that could be meant.
+                    Some(((true, name, _), outer)) if name.is_empty() => path(outer),
+                    _ => path(&open),
+                };
                 open.pop();
                 let stops = start + 1 == read.len() && !read.ends_with(b"[]");
                 at = if member && (byte == b'}' || stops) {

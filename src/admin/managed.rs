@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::account;
 use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
-use super::save::Context;
+use super::save::{Context, held as held_back, tell_taken};
 use crate::audit;
 use crate::fault::Fault;
 use crate::key::{self, Kind};
@@ -19,12 +19,12 @@ use crate::record::pbx::{Mode, Pbx};
 use crate::record::profile::Profile;
 use crate::record::rule::Rule;
 use crate::record::tenant::Tenant;
-use crate::record::token::{Token, TokenState};
+use crate::record::token::{Identity, Token, TokenState};
 use crate::record::{Record, Stored};
 use crate::render::{From, Ingredients};
 use crate::step2_redirect::UrlTemplate;
 use crate::step6_config_files;
-use crate::store;
+use crate::store::{self, Loaded};
 use crate::text::{Id, WebUrl};
 use crate::time::Timestamp;
 use crate::vendor::{self, Objection};
@@ -74,7 +74,12 @@ pub trait Managed: Record {
     }
 
     /// Refuses what shows only with everything put together; nothing is written.
-    async fn fits<W: World>(_world: &W, _id: &str, _next: &Stored<Self>) -> Result<(), Failure> {
+    async fn fits<W: World>(
+        _world: &W,
+        _context: &Context,
+        _id: &str,
+        _next: &Stored<Self>,
+    ) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -379,7 +384,12 @@ impl Managed for Account {
         }
     }
 
-    async fn fits<W: World>(world: &W, id: &str, next: &Stored<Self>) -> Result<(), Failure> {
+    async fn fits<W: World>(
+        world: &W,
+        _: &Context,
+        id: &str,
+        next: &Stored<Self>,
+    ) -> Result<(), Failure> {
         let errors = phones_object(world, id, next).await?;
         if !errors.is_empty() {
             return Err(Problem::invalid(errors).into());
@@ -615,7 +625,12 @@ impl Managed for Device {
         });
     }
 
-    async fn fits<W: World>(world: &W, id: &str, next: &Stored<Self>) -> Result<(), Failure> {
+    async fn fits<W: World>(
+        world: &W,
+        _: &Context,
+        id: &str,
+        next: &Stored<Self>,
+    ) -> Result<(), Failure> {
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
         // What the vendor's files cannot carry shows only with everything put together.
         let made = Ingredients::gather(world, mac, next.clone(), From::R2).await?;
@@ -710,16 +725,38 @@ impl Managed for Token {
         Ok(errors)
     }
 
+    fn settle(next: &mut Stored<Self>, _: Option<&Stored<Self>>, _: Timestamp) {
+        if next.record.access.is_some() {
+            // From now on no text opens it.
+            next.state.digest = None;
+        }
+    }
+
+    async fn fits<W: World>(
+        world: &W,
+        context: &Context,
+        id: &str,
+        next: &Stored<Self>,
+    ) -> Result<(), Failure> {
+        let Some(identity) = &next.record.access else {
+            return Ok(());
+        };
+        let held = world.r2().get(&key::access(identity)).await?;
+        let held = held.as_ref().map(|held| held.body.as_slice());
+        identity_is_free(world, &context.caller, id, identity, held).await
+    }
+
     async fn prepare<W: World>(
         world: &W,
-        _: &Context,
+        context: &Context,
         id: &str,
         next: &mut Stored<Self>,
     ) -> Result<(), Failure> {
-        if next.state.digest.is_none() {
-            next.state.renew(world, id)?;
+        match &next.record.access {
+            Some(identity) => take_identity(world, &context.caller, id, identity).await,
+            None if next.state.digest.is_none() => Ok(next.state.renew(world, id)?),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn retire(next: &mut Stored<Self>) {
@@ -735,6 +772,65 @@ impl Managed for Token {
             shown.insert("token".to_owned(), text.reveal().into());
         }
     }
+}
+
+/// Refuses a name at Cloudflare Access that another token's record has. `held` is what stands under the name.
+async fn identity_is_free<W: World>(
+    world: &W,
+    caller: &Caller,
+    id: &str,
+    identity: &Identity,
+    held: Option<&[u8]>,
+) -> Result<(), Failure> {
+    if held == Some(id.as_bytes()) {
+        return Ok(());
+    }
+    if caller.held_until.is_some_and(|until| world.now() < until) {
+        // Like an id, it must not tell names that others have from free ones.
+        return Err(held_back().into());
+    }
+    let holder = held.and_then(|held| std::str::from_utf8(held).ok());
+    let Some(holder) = holder.filter(|holder| holder.as_bytes() != key::FREE_NAME) else {
+        return Ok(());
+    };
+    let loaded = store::load::<Token, W>(world, holder).await?;
+    let has_it = |loaded: &Loaded<Token>| loaded.stored.is_of(identity);
+    let Some(Loaded { stored, .. }) = loaded.filter(has_it) else {
+        return Ok(());
+    };
+    let detail = "another token is for whoever has this name";
+    let taken = Problem::new(ProblemKind::Taken, detail).at("/access");
+    if caller.sees(holder, &stored.record) {
+        return Err(taken.into());
+    }
+    Err(tell_taken(world, caller, Kind::Token, id, taken).await)
+}
+
+/// Takes a name at Cloudflare Access for a token, as [`take_name`] does it at a PBX for an account.
+async fn take_identity<W: World>(
+    world: &W,
+    caller: &Caller,
+    id: &str,
+    identity: &Identity,
+) -> Result<(), Failure> {
+    let key = key::access(identity);
+    for attempt in 0..8 {
+        let held = world.r2().get(&key).await?;
+        let body = held.as_ref().map(|held| held.body.as_slice());
+        identity_is_free(world, caller, id, identity, body).await?;
+        let only = match &held {
+            Some(held) if held.body == id.as_bytes() => return Ok(()),
+            Some(held) => Only::Version(&held.etag),
+            None => Only::Absent,
+        };
+        let body = id.as_bytes().to_vec();
+        let put = world.r2().put(&key, body, BTreeMap::new(), only).await?;
+        if put.is_some() {
+            return Ok(());
+        }
+        store::pause(world, attempt).await;
+    }
+    Err(Fault::Contended.into())
 }
 
 /// The most lines that a record may have, whatever the model: more than any phone, base or handset.

@@ -1,5 +1,6 @@
 //! The admin API, `/api/v1`: who may call it, and what is the same for all records.
 
+pub mod access;
 pub mod account;
 pub mod audit;
 pub mod body;
@@ -55,7 +56,7 @@ const FINISHED_WITHIN_S: u64 = 2 * VISIBLE_WITHIN_S;
 
 /// Answers a request to `/api/v1`.
 pub async fn answer<W: World>(world: &W, place: &Place<'_>, request: &Request) -> Answer {
-    let (answered, afterwards) = match admitted(world, request).await {
+    let (answered, afterwards) = match admitted(world, place, request).await {
         Ok((caller, afterwards)) => {
             let context = Context {
                 origin: request.origin(place.public_url),
@@ -87,10 +88,11 @@ pub async fn answer<W: World>(world: &W, place: &Place<'_>, request: &Request) -
     }
 }
 
-/// Lets a caller in that shows the admin token or an API token over a private connection, and says
-/// what of that is to be noted.
+/// Lets a caller in over a private connection that shows the admin token, an API token, or a JWT of
+/// Cloudflare Access, and says what of that is to be noted.
 async fn admitted<W: World>(
     world: &W,
+    place: &Place<'_>,
     request: &Request,
 ) -> Result<(Caller, Option<Afterwards>), Failure> {
     if !request.is_private() {
@@ -106,6 +108,13 @@ async fn admitted<W: World>(
     }
     // Before failures are counted: a good token is never refused for what others do at its source.
     if let Some(admitted) = token::caller(world, text).await? {
+        return Ok(admitted);
+    }
+    // Whoever shows a token wants to be its holder, whatever a browser or proxy adds.
+    let by_access = !request.headers.contains_key(AUTHORIZATION);
+    if let Some(application) = place.access.filter(|_| by_access)
+        && let Some(admitted) = access::caller(world, application, request).await?
+    {
         return Ok(admitted);
     }
     let source = request.source.neighbourhood();

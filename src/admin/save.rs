@@ -178,7 +178,7 @@ pub async fn save<R: Managed, W: World>(
                 followed_up: true,
             });
         }
-        R::fits(world, id, &next).await?;
+        R::fits(world, context, id, &next).await?;
         if foreign {
             // Last of all, where a free id would be taken: nobody learns it from a call that could
             // not have succeeded.
@@ -335,7 +335,8 @@ fn may_create<R: Managed, W: World>(world: &W, caller: &Caller) -> Result<(), Pr
     Ok(())
 }
 
-fn held() -> Problem {
+/// That the caller makes nothing new for now.
+pub(super) fn held() -> Problem {
     Problem::new(
         ProblemKind::TooMany,
         "too many ids that others have; nothing new for ten minutes",
@@ -345,6 +346,20 @@ fn held() -> Problem {
 /// That another tenant has the id of a new record. It tells the caller that somebody has it, so it
 /// is written down, and whoever is held to one tenant is told so a few times only.
 async fn taken<W: World>(world: &W, caller: &Caller, kind: Kind, id: &str) -> Failure {
+    let detail = format!("this {kind} belongs to another tenant");
+    let problem = Problem::new(ProblemKind::Taken, detail);
+    tell_taken(world, caller, kind, id, problem).await
+}
+
+/// Tells a caller that another tenant has what a record is to have, writes it down, and keeps the
+/// holder of one tenant's token from asking too often.
+pub(super) async fn tell_taken<W: World>(
+    world: &W,
+    caller: &Caller,
+    kind: Kind,
+    id: &str,
+    problem: Problem,
+) -> Failure {
     let own = caller.tenant.as_ref();
     let resource = format!("{}/{id}", kind.collection());
     let event = Event::new(world, &caller.name, own, "record.taken", resource);
@@ -358,8 +373,7 @@ async fn taken<W: World>(world: &W, caller: &Caller, kind: Kind, id: &str) -> Fa
             Err(fault) => fault.into(),
         };
     }
-    let detail = format!("this {kind} belongs to another tenant");
-    Problem::new(ProblemKind::Taken, detail).into()
+    problem.into()
 }
 
 /// That there is no such record.

@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 use super::body;
 use super::caller::Caller;
 use super::managed::Managed;
-use super::problem::Failure;
+use super::problem::{Failure, FieldError, Problem};
 use super::save::{Context, etag, not_found};
 use super::{note, set_etag};
 use crate::fault::Fault;
@@ -41,17 +41,25 @@ pub async fn caller<W: World>(
     if !token::opens(stored.as_ref(), text, now) {
         return Ok(None);
     }
-    Ok(stored.map(|Stored { record, state, .. }| {
-        let caller = Caller {
-            name: id.to_string(),
-            role: record.role,
-            tenant: record.tenant,
-            expires_at: record.expires_at,
-            held_until: state.held_until,
-        };
-        let news = use_is_news(state.last_used_at, now);
-        (caller, news.then_some(Afterwards::TokenUsed(id)))
-    }))
+    Ok(stored.map(|stored| admitted(id, stored, now)))
+}
+
+/// Whoever acts with a token, and what is to be noted of that.
+pub(super) fn admitted(
+    id: Id,
+    stored: Stored<Token>,
+    now: Timestamp,
+) -> (Caller, Option<Afterwards>) {
+    let Stored { record, state, .. } = stored;
+    let caller = Caller {
+        name: id.to_string(),
+        role: record.role,
+        tenant: record.tenant,
+        expires_at: record.expires_at,
+        held_until: state.held_until,
+    };
+    let news = use_is_news(state.last_used_at, now);
+    (caller, news.then_some(Afterwards::TokenUsed(id)))
 }
 
 /// Whether a use now is to be written down.
@@ -110,6 +118,10 @@ pub async fn rotate<W: World>(
             return false;
         }
         refused = stored.record.allowed(caller).err();
+        if refused.is_none() && stored.record.access.is_some() {
+            let error = FieldError::new("/access", "has taken the place of a text");
+            refused = Some(Problem::invalid(vec![error]));
+        }
         if refused.is_none() {
             stored.state.digest.clone_from(&fresh.digest);
             stored.state.text.clone_from(&fresh.text);

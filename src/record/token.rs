@@ -11,7 +11,7 @@ use crate::key::Kind;
 use crate::keys::{hex, same_secret};
 use crate::ports::World;
 use crate::secret::Secret;
-use crate::text::{DisplayName, Id};
+use crate::text::{CommonName, DisplayName, Email, Id};
 use crate::time::Timestamp;
 
 /// What a caller may do; each role may do what those before it may.
@@ -38,6 +38,84 @@ impl Role {
     }
 }
 
+/// By which name somebody comes by Cloudflare Access.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Names", into = "Names")]
+pub enum Identity {
+    /// A person, by an e-mail address; case tells none from another.
+    Email(Email),
+    /// A service token or client certificate, by its common name.
+    CommonName(CommonName),
+}
+
+/// An [`Identity`] as it is written: one of the two.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Names {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    email: Option<Email>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    common_name: Option<CommonName>,
+}
+
+impl TryFrom<Names> for Identity {
+    type Error = &'static str;
+
+    fn try_from(names: Names) -> Result<Self, Self::Error> {
+        match (names.email, names.common_name) {
+            (Some(email), None) => Ok(Self::Email(email)),
+            (None, Some(name)) => Ok(Self::CommonName(name)),
+            _ => Err("must hold either email or common_name"),
+        }
+    }
+}
+
+impl From<Identity> for Names {
+    fn from(identity: Identity) -> Self {
+        let (email, common_name) = match identity {
+            Identity::Email(email) => (Some(email), None),
+            Identity::CommonName(name) => (None, Some(name)),
+        };
+        Self { email, common_name }
+    }
+}
+
+impl Identity {
+    /// What kind of name it is, as in a record.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Email(_) => "email",
+            Self::CommonName(_) => "common_name",
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Email(email) => email.as_str(),
+            Self::CommonName(name) => name.as_str(),
+        }
+    }
+
+    /// The name in the one way in which it is compared. Only ASCII has its case taken off: beyond it
+    /// letters that are not the same have the same lower case, such as `K` and the sign of the kelvin.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        match self {
+            Self::Email(email) => email.as_str().to_ascii_lowercase(),
+            Self::CommonName(name) => name.to_string(),
+        }
+    }
+
+    /// Whether two are the same one.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.kind() == other.kind() && self.canonical() == other.canonical()
+    }
+}
+
 /// An API token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,13 +131,17 @@ pub struct Token {
     /// From when on it is worth nothing. Absent: until it is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// Who acts with it, coming by Cloudflare Access. Absent: whoever shows its text. With it there is no
+    /// text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Identity>,
 }
 
 /// What Dialtone keeps beside a token.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TokenState {
     /// SHA-256 of the whole text, in hexadecimal digits. The text holds 256 random bits, so it
-    /// cannot be guessed from that, and a slow hash would add nothing.
+    /// cannot be guessed from that, and a slow hash would add nothing. None: no text opens it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// When it was last used, late by up to an hour.
@@ -105,6 +187,26 @@ impl TokenState {
     }
 }
 
+impl Stored<Token> {
+    /// Whether it is worth anything now.
+    fn holds(&self, now: Timestamp) -> bool {
+        self.alive() && self.record.expires_at.is_none_or(|at| now < at)
+    }
+
+    /// Whether it is there for somebody who comes by Cloudflare Access, expired or not.
+    #[must_use]
+    pub fn is_of(&self, identity: &Identity) -> bool {
+        let access = self.record.access.as_ref();
+        self.alive() && access.is_some_and(|own| own.is(identity))
+    }
+
+    /// Whether somebody who comes by Cloudflare Access acts with it now.
+    #[must_use]
+    pub fn lets_in(&self, identity: &Identity, now: Timestamp) -> bool {
+        self.is_of(identity) && self.holds(now)
+    }
+}
+
 fn digest(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
@@ -128,8 +230,7 @@ pub fn opens(stored: Option<&Stored<Token>>, text: &str, now: Timestamp) -> bool
     let shown = digest(text);
     stored.is_some_and(|stored| {
         let known = stored.state.digest.as_deref().unwrap_or_default();
-        let expired = stored.record.expires_at.is_some_and(|at| at <= now);
-        same_secret(known, &shown) && stored.alive() && !expired
+        same_secret(known, &shown) && stored.holds(now)
     })
 }
 
@@ -151,6 +252,7 @@ mod tests {
                 tenant: None,
                 name: None,
                 expires_at: Some(Timestamp(10)),
+                access: None,
             },
             sealed: std::collections::BTreeMap::new(),
             state: TokenState {

@@ -3,6 +3,7 @@
 mod kv;
 mod outbound;
 mod r2;
+mod signature;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,12 +17,12 @@ use worker::{
     console_log, console_warn, event,
 };
 
+use crate::access::{self, Application, RsaKey};
 use crate::afterwards;
 use crate::entry;
 use crate::fault::Fault;
-use crate::guesses::Guesses;
 use crate::keys::{Keys, SecretsError};
-use crate::ports::{Level, Limit, World};
+use crate::ports::{InstanceMemory, Level, Limit, World};
 use crate::request::{HEADERS, MAX_BODY_BYTES, Request, respond, unavailable};
 use crate::serve::Place;
 use crate::step2_redirect::Source;
@@ -36,6 +37,7 @@ struct Cloudflare {
     keys: Keys,
     env: Env,
     public_url: Option<String>,
+    access: Option<Application>,
 }
 
 /// What keeps an event from being served at all.
@@ -43,6 +45,7 @@ enum Unready {
     Secret(SecretsError),
     Binding(&'static str),
     PublicUrl,
+    Access(access::Unusable),
 }
 
 impl Cloudflare {
@@ -54,7 +57,8 @@ impl Cloudflare {
             secret("SEAL_KEY_OLD").as_deref(),
         )
         .map_err(Unready::Secret)?;
-        let public_url = env.var("PUBLIC_URL").ok().map(|url| url.to_string());
+        let variable = |name: &str| env.var(name).ok().map(|value| value.to_string());
+        let public_url = variable("PUBLIC_URL");
         let public_url = public_url.filter(|url| !url.is_empty());
         if public_url
             .as_deref()
@@ -62,6 +66,9 @@ impl Cloudflare {
         {
             return Err(Unready::PublicUrl);
         }
+        let (team, audience) = (variable("ACCESS_TEAM"), variable("ACCESS_AUD"));
+        let access =
+            Application::of(team.as_deref(), audience.as_deref()).map_err(Unready::Access)?;
         Ok(Self {
             kv: kv::Devices(env.kv("DEVICES").map_err(|_| Unready::Binding("DEVICES"))?),
             r2: r2::Files(env.bucket("FILES").map_err(|_| Unready::Binding("FILES"))?),
@@ -69,6 +76,7 @@ impl Cloudflare {
             keys,
             env,
             public_url,
+            access,
         })
     }
 }
@@ -108,12 +116,22 @@ impl World for Cloudflare {
         Ok(bytes)
     }
 
-    fn guesses<T>(&self, with: impl FnOnce(&mut Guesses) -> T) -> T {
+    fn memory<T>(&self, with: impl FnOnce(&mut InstanceMemory) -> T) -> T {
         thread_local! {
-            static GUESSES: RefCell<Guesses> = const { RefCell::new(Guesses::new()) };
+            static MEMORY: RefCell<InstanceMemory> = const { RefCell::new(InstanceMemory::new()) };
         }
         // Nothing waits inside of `with`, so that it is never borrowed twice.
-        GUESSES.with_borrow_mut(with)
+        MEMORY.with_borrow_mut(with)
+    }
+
+    async fn verify_rs256(
+        &self,
+        key: &RsaKey,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, Fault> {
+        let verified = signature::verify(key, signed, signature).await;
+        verified.map_err(|_| Fault::Broken("webcrypto"))
     }
 
     async fn within(&self, limit: Limit, who: &str) -> bool {
@@ -175,6 +193,7 @@ async fn fetch(request: worker::Request, env: Env, context: Context) -> worker::
     };
     let place = Place {
         public_url: world.public_url.as_deref(),
+        access: world.access.as_ref(),
     };
     let answer = entry::answer(&*world, &place, &request).await;
     if let Some(what) = answer.afterwards {
@@ -199,6 +218,11 @@ fn say(unready: &Unready) {
             Level::Error,
             "secret.missing",
             &[("variable", error.variable())],
+        ),
+        Unready::Access(unusable) => log(
+            Level::Error,
+            "access.invalid",
+            &[("variable", unusable.variable())],
         ),
         Unready::PublicUrl => log(Level::Error, "public_url.invalid", &[]),
         Unready::Binding(name) => log(Level::Error, "binding.missing", &[("binding", name)]),

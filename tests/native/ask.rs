@@ -74,7 +74,10 @@ impl Told for Request {
     }
 }
 
-const PLACE: Place<'_> = Place { public_url: None };
+const PLACE: Place<'_> = Place {
+    public_url: None,
+    access: None,
+};
 
 /// What the caller waits for; what is written after it has its answer is not yet.
 pub fn ask(fake: &Fake, request: &Request) -> Answer {
@@ -83,10 +86,15 @@ pub fn ask(fake: &Fake, request: &Request) -> Answer {
 
 /// A request from end to end, with what is written afterwards.
 pub fn fetch(fake: &Fake, request: &Request) -> Response<Vec<u8>> {
+    fetch_at(fake, &PLACE, request)
+}
+
+/// The same where the variables say something.
+pub fn fetch_at(fake: &Fake, place: &Place<'_>, request: &Request) -> Response<Vec<u8>> {
     let Answer {
         response,
         afterwards,
-    } = ask(fake, request);
+    } = block_on(entry::answer(fake, place, request));
     if let Some(afterwards) = afterwards {
         block_on(afterwards::write(fake, afterwards));
     }

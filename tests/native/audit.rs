@@ -9,6 +9,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context as Polled, Poll, Waker};
 
+use dialtone::access::RsaKey;
 use dialtone::admin;
 use dialtone::admin::caller::{Caller, Role};
 use dialtone::admin::problem::Failure;
@@ -17,9 +18,10 @@ use dialtone::audit::{self, Event};
 use dialtone::chain::{self, End, Link};
 use dialtone::chaining::{self, Allowance};
 use dialtone::fault::Fault;
-use dialtone::guesses::Guesses;
 use dialtone::keys::{Keys, hmac_hex};
-use dialtone::ports::{Level, Limit, Object, ObjectEntry, Objects, Only, Page, World};
+use dialtone::ports::{
+    InstanceMemory, Level, Limit, Object, ObjectEntry, Objects, Only, Page, World,
+};
 use dialtone::text::Id;
 use dialtone::tick;
 use dialtone::time::Timestamp;
@@ -782,8 +784,17 @@ impl World for Site {
         self.fake.random()
     }
 
-    fn guesses<T>(&self, with: impl FnOnce(&mut Guesses) -> T) -> T {
-        self.fake.guesses(with)
+    fn memory<T>(&self, with: impl FnOnce(&mut InstanceMemory) -> T) -> T {
+        self.fake.memory(with)
+    }
+
+    async fn verify_rs256(
+        &self,
+        key: &RsaKey,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, Fault> {
+        self.fake.verify_rs256(key, signed, signature).await
     }
 
     async fn within(&self, limit: Limit, who: &str) -> bool {

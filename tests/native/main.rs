@@ -1,6 +1,7 @@
 //! Everything that needs no Worker and no PBX: golden files, properties, and the phone's way
 //! through the request path, all on the fakes of `world`.
 
+mod access;
 mod ask;
 mod asterisk;
 mod audit;
@@ -11,6 +12,7 @@ mod fleet;
 mod fuzz;
 mod golden;
 mod ident;
+mod issuer;
 mod phone;
 mod readers;
 mod reconcile;

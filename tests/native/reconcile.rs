@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use dialtone::access::RsaKey;
 use dialtone::fault::Fault;
-use dialtone::guesses::Guesses;
 use dialtone::key::{self, Kind};
 use dialtone::keys::Keys;
-use dialtone::ports::{Level, Limit, NoAnswer, Objects, Only, Outbound, World};
+use dialtone::ports::{InstanceMemory, Level, Limit, NoAnswer, Objects, Only, Outbound, World};
 use dialtone::reconcile::{BELIEVE_AFTER_S, Counts, MAX_ACTIONS, Memory, Names};
 use dialtone::step7_register::ha1;
 use dialtone::text::{Id, Username};
@@ -1042,8 +1042,17 @@ impl World for Roads {
         self.fake.random()
     }
 
-    fn guesses<T>(&self, with: impl FnOnce(&mut Guesses) -> T) -> T {
-        self.fake.guesses(with)
+    fn memory<T>(&self, with: impl FnOnce(&mut InstanceMemory) -> T) -> T {
+        self.fake.memory(with)
+    }
+
+    async fn verify_rs256(
+        &self,
+        key: &RsaKey,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, Fault> {
+        self.fake.verify_rs256(key, signed, signature).await
     }
 
     async fn within(&self, limit: Limit, who: &str) -> bool {

@@ -11,15 +11,19 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use dialtone::access::RsaKey;
 use dialtone::fault::Fault;
-use dialtone::guesses::Guesses;
 use dialtone::keys::Keys;
 use dialtone::ports::{
-    Level, Limit, MappingEntry, Mappings, NoAnswer, Object, ObjectEntry, Objects, Only, Outbound,
-    Page, World,
+    InstanceMemory, Level, Limit, MappingEntry, Mappings, NoAnswer, Object, ObjectEntry, Objects,
+    Only, Outbound, Page, World,
 };
 use dialtone::time::Timestamp;
 use md5::{Digest, Md5};
+use rsa::pkcs1v15::{Signature, VerifyingKey};
+use rsa::sha2::Sha256;
+use rsa::signature::Verifier;
+use rsa::{BoxedUint, PublicKey};
 use serde_json::Value;
 
 /// When every test begins: 2026-11-23T09:00:00Z.
@@ -576,7 +580,7 @@ pub struct Fake {
     keys: Cell<&'static Keys>,
     chance: Cell<u64>,
     counted: RefCell<BTreeMap<String, u32>>,
-    guesses: RefCell<Guesses>,
+    memory: RefCell<InstanceMemory>,
 }
 
 impl Fake {
@@ -595,7 +599,7 @@ impl Fake {
             keys: Cell::new(keys(SEAL_KEY, None)),
             chance: Cell::new(0x9e37_79b9_7f4a_7c15),
             counted: RefCell::default(),
-            guesses: RefCell::default(),
+            memory: RefCell::default(),
         })
     }
 
@@ -732,8 +736,24 @@ impl World for Fake {
         }))
     }
 
-    fn guesses<T>(&self, with: impl FnOnce(&mut Guesses) -> T) -> T {
-        with(&mut self.guesses.borrow_mut())
+    fn memory<T>(&self, with: impl FnOnce(&mut InstanceMemory) -> T) -> T {
+        with(&mut self.memory.borrow_mut())
+    }
+
+    async fn verify_rs256(
+        &self,
+        key: &RsaKey,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, Fault> {
+        let key = PublicKey::new(
+            BoxedUint::from_be_slice_vartime(key.modulus()),
+            BoxedUint::from_be_slice_vartime(key.exponent()),
+        )
+        .map_err(|_| Fault::Broken("webcrypto"))?;
+        let signature = Signature::try_from(signature);
+        let verifier = VerifyingKey::<Sha256>::new(key);
+        Ok(signature.is_ok_and(|signature| verifier.verify(signed, &signature).is_ok()))
     }
 
     async fn within(&self, limit: Limit, who: &str) -> bool {

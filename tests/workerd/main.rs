@@ -7,6 +7,7 @@
     reason = "the Worker's clock is out there, and so is this one"
 )]
 
+mod access;
 mod admin;
 mod certificates;
 mod clear;
@@ -14,6 +15,9 @@ mod cron;
 mod edits;
 mod files;
 mod flow;
+#[path = "../native/issuer.rs"]
+#[expect(dead_code, reason = "more of it is used in the other ring")]
+mod issuer;
 mod leaks;
 mod malformed;
 mod office;

@@ -9,6 +9,12 @@ use crate::office::{eventually, fresh_source};
 /// What is not good enough, and the variable that the log must name.
 #[track_caller]
 fn serves_nobody(options: &Options, variable: &str) {
+    serves_nobody_and_says(options, "secret.missing", variable);
+}
+
+/// The same with the event that the log must have.
+#[track_caller]
+fn serves_nobody_and_says(options: &Options, event: &str, variable: &str) {
     let worker = Workerd::start(options).unwrap();
     for path in [
         "/",
@@ -36,7 +42,7 @@ fn serves_nobody(options: &Options, variable: &str) {
         }
     }
     worker.trigger_cron().unwrap();
-    let line = format!(r#"{{"event":"secret.missing","variable":"{variable}"}}"#);
+    let line = format!(r#"{{"event":"{event}","variable":"{variable}"}}"#);
     let said = eventually(|| {
         let log = worker.log();
         if log.contains(&line) {
@@ -83,4 +89,10 @@ fn with_a_former_seal_key_that_is_none_every_route_is_unavailable() {
         &Options::new().secret("SEAL_KEY_OLD", "bm9uZQ=="),
         "SEAL_KEY_OLD",
     );
+}
+
+#[test]
+fn with_half_of_what_access_needs_every_route_is_unavailable() {
+    let team = Options::new().var("ACCESS_TEAM", "https://acme.cloudflareaccess.com");
+    serves_nobody_and_says(&team, "access.invalid", "ACCESS_AUD");
 }
