@@ -51,19 +51,11 @@ pub struct AccountState {
     pub former_names: BTreeSet<(Id, Username)>,
     /// [`super::Stored::rev`] of the save that brought the digest user and password that are good
     /// now; 0 if they were never changed since the account is there.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default)]
     pub login_rev: u64,
     /// What goes on working at the PBX beside them, oldest first; at most one for each [`Slot`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former_passwords: Vec<FormerPassword>,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde hands over references"
-)]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// A password that was replaced and that a phone may still have. The password itself is among

@@ -207,7 +207,7 @@ async fn fetch(request: worker::Request, env: Env, context: Context) -> worker::
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     match Cloudflare::new(env) {
-        Ok(world) => tick::run(&world, world.public_url.as_deref()).await,
+        Ok(world) => Box::pin(tick::run(&world, world.public_url.as_deref())).await,
         Err(unready) => say(&unready),
     }
 }
