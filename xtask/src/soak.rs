@@ -2,9 +2,10 @@
 //! Dialtone on local workerd, held against a model of what must be true. The seed is printed, so that
 //! a run that fails can be run again.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use dialtone_kit::http::{self, Response};
 use dialtone_kit::workerd::{Options, Workerd};
 use serde_json::{Value, json};
@@ -88,10 +89,17 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let mut fresh = [0; 8];
     getrandom::fill(&mut fresh).context("this machine gives no random bytes")?;
     let seed = seed.unwrap_or(u64::from_le_bytes(fresh));
-    if !scan_alone {
-        soak(time, seed)?;
+    if scan_alone {
+        return scan::run(macs, seed);
     }
-    scan::run(macs, seed)
+    // Side by side, each with a Dialtone of its own.
+    thread::scope(|scope| {
+        let scanning = scope.spawn(|| scan::run(macs, seed));
+        let soaked = soak(time, seed);
+        let scanned = scanning.join();
+        soaked?;
+        scanned.map_err(|_| anyhow!("the scan died"))?
+    })
 }
 
 /// One run.
