@@ -143,12 +143,11 @@ fn of_phone<W: World>(world: &W, mac: Mac, tenant: &Id, action: &'static str) ->
     Event::new(world, audit::PHONE, Some(tenant), action, resource)
 }
 
-/// The key under which the refusals of all devices are counted, and those of decoys: whoever asks for
-/// many phones must not hide a decoy's alarm among them.
-const ALL: &str = "all";
-const DECOYS: &str = "decoys";
+/// That somebody was refused, without more to it.
+const REFUSED: &str = "phone.refused";
 
-/// Writes a refusal down: at most one a minute of a device, and so many of all.
+/// Writes a refusal down: at most one a minute of a device, and so many of all. Each kind is counted
+/// for itself, so that nobody hides a decoy's alarm or a contested claim among other refusals.
 async fn refused<W: World>(
     world: &W,
     mac: Mac,
@@ -169,24 +168,22 @@ async fn refused<W: World>(
         );
         audit::note_once_a_minute(world, &event.alarming()).await;
     }
-    let which = if why == Why::Decoy { DECOYS } else { ALL };
-    let few = world
-        .within(Limit::RefusalsOfDevice, &mac.to_string())
-        .await
-        && world.within(Limit::Refusals, which).await;
+    let (action, alarms) = match why {
+        Why::Decoy => ("decoy.asked", true),
+        Why::Contested => ("claim.contested", true),
+        _ => (REFUSED, false),
+    };
+    let of_device = format!("{mac} {action}");
+    let few = world.within(Limit::RefusalsOfDevice, &of_device).await
+        && world.within(Limit::Refusals, action).await;
     if !few {
         return Ok(());
     }
-    let event = |action| {
-        of_phone(world, mac, tenant, action)
-            .with("why", why.label())
-            .with("source", source)
+    let event = Event {
+        alarm: alarms,
+        ..of_phone(world, mac, tenant, action)
     };
-    let event = match why {
-        Why::Decoy => event("decoy.asked").alarming(),
-        Why::Contested => event("claim.contested").alarming(),
-        _ => event("phone.refused"),
-    };
+    let event = event.with("why", why.label()).with("source", source);
     audit::note_once_a_minute(world, &event).await;
     if why == Why::Contested {
         let (id, now) = (mac.to_string(), world.now());
@@ -215,7 +212,7 @@ fn note_contest(state: &mut DeviceState, source: &str, now: Timestamp) -> bool {
 /// Raises the alarm that a range of MACs is being counted through.
 async fn scanned<W: World>(world: &W, range: &str) {
     if world.within(Limit::RefusalsOfDevice, range).await
-        && world.within(Limit::Refusals, ALL).await
+        && world.within(Limit::Refusals, REFUSED).await
     {
         let resource = format!("ranges/{range}");
         let event = Event::new(world, audit::PHONE, None, "range.scanned", resource);

@@ -21,8 +21,11 @@
         clippy::expect_used,
         clippy::panic,
         clippy::indexing_slicing,
+        clippy::string_slice,
         clippy::todo,
-        clippy::unimplemented
+        clippy::unimplemented,
+        clippy::unreachable,
+        clippy::dbg_macro
     )
 )]
 

@@ -231,6 +231,24 @@ fn a_phone_that_asks_at_each_start_contests_nothing() {
     assert_eq!(fake.audited("claim.contested").len(), 1);
 }
 
+#[test]
+fn a_refusal_just_before_hides_no_contested_claim() {
+    let office = Office::of(&json!({}), &json!({ "arm": "1h" }));
+    let fake = &office.fake;
+    fake.limit(Limit::RefusalsOfDevice, 1);
+    fake.limit(Limit::Refusals, 1);
+    refused(&fetch(fake, &question(MAC, "1234")));
+    assert_eq!(fake.audited("phone.refused").len(), 1);
+    let ask = |from: &str| get(&format!("/rps?mac={MAC}")).from(from);
+    assert_eq!(fetch(fake, &ask("198.51.100.1")).status(), StatusCode::OK);
+    refused(&fetch(fake, &ask("203.0.113.5")));
+    assert_eq!(fake.audited("claim.contested").len(), 1);
+    assert_eq!(
+        office.stored().state.contested.unwrap().source,
+        "203.0.113.5"
+    );
+}
+
 /// Asks for so many MACs that nobody has, each from the source that `from` gives.
 fn count_through(office: &Office, macs: u32, from: impl Fn(u32) -> String) {
     for n in 0..macs {
