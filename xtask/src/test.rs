@@ -2,10 +2,12 @@
 //! Stops at the first step that fails, and says which.
 
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use dialtone_kit::project;
+use serde_json::Value;
 
 use crate::tools::WASM_TARGET;
 use crate::{build, demo, size, smoke, soak, tools};
@@ -15,41 +17,99 @@ type Step = (&'static str, fn() -> Result<()>);
 const STEPS: &[Step] = &[
     ("tools", tools::run),
     ("format", || cargo(&["fmt", "--all", "--check"])),
-    ("lints", || {
-        cargo(&[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--",
-            "-D",
-            "warnings",
-        ])
+    // Beside each other: the end of a build for wasm keeps one core busy and the other idle.
+    ("lints, and the Worker's build", || {
+        beside(worker, || {
+            lints()?;
+            documentation()?;
+            cargo(&["test", "--workspace", "--locked", "--no-run"])
+        })
     }),
-    ("lints of the Worker", || {
-        let worker = [
-            "clippy",
-            "--package",
-            "dialtone",
-            "--lib",
-            "--target",
-            WASM_TARGET,
-        ];
-        cargo(&[&worker[..], &["--locked", "--", "-D", "warnings"]].concat())
-    }),
-    ("documentation", || {
-        // As warnings, broken links and the like would scroll by.
-        let mut command = project::cargo();
-        command.env("RUSTDOCFLAGS", "-D warnings");
-        succeed(command.args(["doc", "--workspace", "--no-deps", "--locked"]))
-    }),
-    ("build", || build::run(&[])),
     ("size", size::run),
-    ("tests", || cargo(&["test", "--workspace", "--locked"])),
+    // Beside each other: the ring with Asterisk mostly waits, for phones to register and time to pass.
+    ("tests", || {
+        beside(
+            || cargo(&["test", "--package", PACKAGE, "--locked", "--test", ASTERISK]),
+            all_but_asterisk,
+        )
+    }),
     ("demo", || demo::run(&["--once".to_owned()])),
     ("smoke", || smoke::run(&["--local".to_owned()])),
     ("soak, a tenth", || soak::run(&["--tenth".to_owned()])),
 ];
+
+/// The package of the Worker, and its ring of tests with a real Asterisk.
+const PACKAGE: &str = "dialtone";
+const ASTERISK: &str = "asterisk";
+
+fn worker() -> Result<()> {
+    let lints = [
+        "clippy",
+        "--package",
+        PACKAGE,
+        "--lib",
+        "--target",
+        WASM_TARGET,
+    ];
+    build::run(&[])?;
+    cargo(&[&lints[..], &["--locked", "--", "-D", "warnings"]].concat())
+}
+
+fn lints() -> Result<()> {
+    let all = ["clippy", "--workspace", "--all-targets", "--locked"];
+    cargo(&[&all[..], &["--", "-D", "warnings"]].concat())
+}
+
+fn documentation() -> Result<()> {
+    // As warnings, broken links and the like would scroll by.
+    let mut command = project::cargo();
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    succeed(command.args(["doc", "--workspace", "--no-deps", "--locked"]))
+}
+
+/// What `cargo test --workspace` would run, without one ring.
+fn all_but_asterisk() -> Result<()> {
+    let rings = rings()?;
+    if !rings.iter().any(|ring| ring == ASTERISK) {
+        bail!("there is no ring of tests with Asterisk");
+    }
+    let mut package = vec!["test", "--package", PACKAGE, "--locked", "--lib", "--bins"];
+    for ring in rings.iter().filter(|ring| *ring != ASTERISK) {
+        package.extend(["--test", ring]);
+    }
+    cargo(&package)?;
+    cargo(&["test", "--package", PACKAGE, "--locked", "--doc"])?;
+    cargo(&["test", "--workspace", "--exclude", PACKAGE, "--locked"])
+}
+
+/// The rings of tests of the Worker's package, as cargo knows them, so that none is forgotten here.
+fn rings() -> Result<Vec<String>> {
+    let output = project::cargo()
+        .args(["metadata", "--no-deps", "--locked", "--format-version=1"])
+        .output()
+        .context("cannot start cargo")?;
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let packages = metadata["packages"].as_array().context("no packages")?;
+    let package = packages.iter().find(|package| package["name"] == PACKAGE);
+    let targets = package.and_then(|package| package["targets"].as_array());
+    let tests = targets
+        .context("no targets")?
+        .iter()
+        .filter(|target| target["kind"][0] == "test");
+    Ok(tests
+        .filter_map(|test| test["name"].as_str().map(str::to_owned))
+        .collect())
+}
+
+/// Runs two things at the same time; fails if one of them does.
+fn beside(one: fn() -> Result<()>, other: impl FnOnce() -> Result<()>) -> Result<()> {
+    thread::scope(|scope| {
+        let first = scope.spawn(one);
+        let second = other();
+        first.join().map_err(|_| anyhow!("it died"))??;
+        second
+    })
+}
 
 /// Runs all steps.
 pub fn run() -> Result<()> {
