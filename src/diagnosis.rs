@@ -476,11 +476,8 @@ impl Facts<'_> {
                 );
                 found.add(Code::RegisteredElsewhere, Some(seen.since), detail);
             }
-            (Some(seen), _) if seen.online => {
-                if account.is_shared() {
-                    account.shared(found);
-                }
-            }
+            (Some(seen), _) if seen.online && account.is_shared() => account.shared(found),
+            (Some(seen), _) if seen.online => {}
             (Some(seen), _) if seen.ever_online && there => {
                 found.add(Code::Offline, Some(seen.since), OFFLINE);
                 self.old_password(account, found);

@@ -17,6 +17,10 @@ use crate::step2_redirect::Why;
 use crate::text::Id;
 use crate::time::Timestamp;
 
+/// How long the same refusal of the same caller is not written again, in seconds: a phone that is locked
+/// out asks all the time.
+pub const AGAIN_AFTER_S: u64 = 600;
+
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
@@ -28,7 +32,7 @@ pub struct Refusal {
     pub why: Why,
     /// From which source address (an IPv6 caller's /64).
     pub source: String,
-    /// How many minutes had such callers since the device is this tenant's.
+    /// How often that was written down since the device is this tenant's.
     pub times: u32,
 }
 
@@ -42,7 +46,7 @@ pub async fn last<W: World>(world: &W, mac: Mac, tenant: &Id) -> Result<Option<R
     Ok(refusal.filter(|refusal| refusal.tenant == *tenant))
 }
 
-/// Writes a refusal over the one before.
+/// Writes a refusal over the one before, unless it is the same again within ten minutes.
 ///
 /// # Errors
 /// The [`Fault`] of R2.
@@ -54,9 +58,16 @@ pub async fn note<W: World>(
     source: &str,
 ) -> Result<(), Fault> {
     let before = last(world, mac, tenant).await?;
+    let now = world.now();
+    let same = |before: &Refusal| {
+        before.why == why && before.source == source && now.since(before.at) < AGAIN_AFTER_S
+    };
+    if before.as_ref().is_some_and(same) {
+        return Ok(());
+    }
     let refusal = Refusal {
         tenant: tenant.clone(),
-        at: world.now(),
+        at: now,
         why,
         source: source.to_owned(),
         times: before.map_or(0, |before| before.times).saturating_add(1),

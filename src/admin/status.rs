@@ -275,7 +275,7 @@ struct ShownRefusal<'a> {
     at: Timestamp,
     why: &'static str,
     source: &'a str,
-    /// How many minutes had such callers.
+    /// How often that was written down: each caller and reason at most every ten minutes.
     times: u32,
 }
 
