@@ -215,6 +215,7 @@ pub fn diagnose(facts: &Facts<'_>) -> Vec<Diagnosis> {
             facts.mac
         );
         found.add(Code::Disabled, since, path);
+        return found.all;
     }
     facts.way_in(&mut found);
     facts.way_to_files(&mut found);
@@ -302,7 +303,6 @@ impl Facts<'_> {
             .refusal
             .filter(|refusal| !works && self.last_seen().is_none_or(|seen| seen < refusal.at));
         let covered = |why| match why {
-            Refused::Disabled => found.has(Code::Disabled),
             Refused::Contested => found.has(Code::Contested),
             Refused::Moved => found.has(Code::Quarantined),
             _ => false,
@@ -314,7 +314,7 @@ impl Facts<'_> {
                 self.refused(refusal.why)
             );
             found.add(Code::Refused, Some(refusal.at), detail);
-        } else if self.stage == Stage::Unseen && refusal.is_none() && self.device.record.enabled {
+        } else if self.stage == Stage::Unseen && refusal.is_none() {
             found.add(Code::NeverAsked, None, self.never_asked());
         }
     }
@@ -324,7 +324,9 @@ impl Facts<'_> {
         let mac = self.mac;
         let arm = format!("if it is the phone, POST /devices/{mac}/arm and restart it.");
         match why {
-            Refused::Disabled => "the record is switched off.".to_owned(),
+            Refused::Disabled => {
+                "the record was switched off then; restart it now that it is not.".to_owned()
+            }
             Refused::Place => {
                 "it came from a country or network operator that is not among the tenant's \
                  \"places\"; add it there if it is the phone."
@@ -347,8 +349,8 @@ impl Facts<'_> {
                     .to_owned()
             }
             Refused::File => {
-                "it asked for a file that no phone of this vendor asks for. Is the record's \
-                 vendor the right one?"
+                "it asked for a file that no phone of this vendor asks for. See that the record's \
+                 vendor is the right one."
                     .to_owned()
             }
             Refused::Guessing => format!(
@@ -428,7 +430,7 @@ impl Facts<'_> {
         }
         if let (Stage::Booted, Some(booted)) = (self.stage, seen.booted) {
             let detail = "It fetched its BootFile and not its ACC. Restart it; if that does not help, look at \
-                 its log: is its model the one in the record?";
+                 its log, and that its model is the one in the record.";
             found.add(Code::NotConfigured, Some(booted.at), detail);
         }
     }
@@ -656,14 +658,14 @@ impl AccountFacts<'_> {
         );
         let next = match outcome {
             "http 401" | "http 403" => {
-                "see ari_username and ari_password, and the headers for Access"
+                "see ari_username, ari_password, read_only in ari.conf, and the headers for Access"
             }
             "timed out" | "unreachable" => "see that Asterisk and its tunnel run",
             _ => "see ari_url, and that Asterisk runs behind it",
         };
         format!(
             "The PBX {} cannot be asked ({outcome}): {next}. {last}; until it does, what is said of \
-             registrations is as of then.",
+             registrations may be as old as that.",
             self.stored.record.pbx
         )
     }
@@ -743,8 +745,8 @@ fn failed(why: Failed) -> (Code, &'static str) {
         ),
         Failed::NotKept => (
             Code::PushNotKept,
-            "Asterisk took it and does not have it. See sorcery.conf: is there a writable wizard for auth, aor and \
-             endpoint?",
+            "Asterisk took it and does not have it. See sorcery.conf: auth, aor and endpoint each need a writable \
+             wizard there.",
         ),
         Failed::Unclear => (
             Code::PushUnclear,
