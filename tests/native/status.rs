@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use dialtone::afterwards;
-use dialtone::ports::{Limit, NoAnswer};
+use dialtone::ports::Limit;
 use dialtone::record::account::Account;
 use dialtone::refusal::AGAIN_AFTER_S;
 use dialtone::request::Request;
@@ -221,6 +221,9 @@ fn one_that_never_asked_is_told_from_one_that_nothing_would_let_in() {
     says(&half.has("never_asked"), "nothing would let it in");
 }
 
+/// What a caller asks of an office.
+type Ask = Box<dyn Fn(&Office) -> Request>;
+
 #[test]
 fn whoever_is_refused_is_in_the_status_with_the_reason_until_the_phone_gets_in() {
     let germany = json!({ "places": { "countries": ["DE"] } });
@@ -230,7 +233,6 @@ fn whoever_is_refused_is_in_the_status_with_the_reason_until_the_phone_gets_in()
             .replace("https://dialtone.example", "");
         get(&format!("{key}{MAC}.boot"))
     };
-    type Ask = Box<dyn Fn(&Office) -> Request>;
     let cases: [(&str, Value, Value, Ask, &str); 6] = [
         (
             "no proof",
