@@ -7,6 +7,7 @@ use crate::fault::Fault;
 use crate::mac::Mac;
 use crate::ports::{Level, Limit, World};
 use crate::record::device::{Contested, Device, DeviceState, Quarantine, Sighting, Whereabouts};
+use crate::refusal;
 use crate::request::{Afterwards, Fetch};
 use crate::step2_redirect::Why;
 use crate::step3_boot_request::Part;
@@ -155,7 +156,9 @@ async fn refused<W: World>(
     why: Why,
     source: &str,
 ) -> Result<(), Fault> {
-    if !world.within(Limit::TenantMisses, tenant.as_str()).await
+    // Whoever has a token of ours, good or not, is counting through nothing.
+    if why != Why::Revoked
+        && !world.within(Limit::TenantMisses, tenant.as_str()).await
         && world.within(Limit::RefusalsOfDevice, tenant.as_str()).await
     {
         let resource = format!("tenants/{tenant}");
@@ -185,6 +188,7 @@ async fn refused<W: World>(
     };
     let event = event.with("why", why.label()).with("source", source);
     audit::note_once_a_minute(world, &event).await;
+    refusal::note(world, mac, tenant, why, source).await?;
     if why == Why::Contested {
         let (id, now) = (mac.to_string(), world.now());
         store::update::<Device, W>(world, &id, |stored| {

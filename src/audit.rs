@@ -45,7 +45,7 @@ pub struct Event {
     /// What else is known: a source address, a country, why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub detail: BTreeMap<String, String>,
-    /// Whether somebody should look at it soon: it goes to the tenant's webhook.
+    /// Whether somebody should look at it soon: it goes to the tenant's webhook, unless that wants other things.
     #[serde(default, skip_serializing_if = "is_false")]
     pub alarm: bool,
 }

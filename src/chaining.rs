@@ -1,5 +1,5 @@
 //! The scheduled handler's part of the audit: puts the events that wait behind the chain of their
-//! tenant, and hands alarms to [`crate::webhook`].
+//! tenant, and hands alarms and what else is wanted of them to [`crate::webhook`].
 //!
 //! In: R2. Out: pages that are never written twice, heads by compare-and-set. The order makes it safe to
 //! be cut off anywhere and to run twice at the same time. A page is put if there is none of its
@@ -233,8 +233,7 @@ impl<W: World> Pass<'_, W> {
             return Ok(false);
         }
         let (page, end) = chain::extend(&head.end, &events)?;
-        let alarms = events.iter().filter(|(_, event)| event.alarm).count();
-        let alarms = self.announce(owner, &end, alarms).await?;
+        let alarms = self.announce(owner, &end, &events).await?;
         let key = key::audit_page(owner, end.page);
         self.allowance.spend(1);
         let r2 = self.world.r2();
@@ -343,13 +342,26 @@ impl<W: World> Pass<'_, W> {
             .await
     }
 
-    /// Before a page with alarms is put: that they are to be delivered. True if they are.
-    async fn announce(&self, owner: Option<&Id>, end: &End, alarms: usize) -> Result<bool, Fault> {
-        let Some(tenant) = owner.filter(|_| alarms > 0) else {
+    /// Before a page is put with what a webhook wants: that it is to be delivered. True if it is.
+    async fn announce(
+        &self,
+        owner: Option<&Id>,
+        end: &End,
+        events: &[(String, Event)],
+    ) -> Result<bool, Fault> {
+        let interesting = events
+            .iter()
+            .any(|(_, event)| webhook::is_of_interest(event));
+        let Some(tenant) = owner.filter(|_| interesting) else {
             return Ok(false);
         };
         self.allowance.spend(1);
-        if webhook::of(self.world, tenant).await?.is_none() {
+        let Some(target) = webhook::of(self.world, tenant).await? else {
+            return Ok(false);
+        };
+        let alarms = events.iter().filter(|(_, event)| target.wants(event));
+        let alarms = alarms.count();
+        if alarms == 0 {
             return Ok(false);
         }
         let waiting = Waiting::new(alarms, self.world.now());

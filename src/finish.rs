@@ -23,6 +23,7 @@ use crate::record::rule::Rule;
 use crate::record::tenant::Tenant;
 use crate::record::token::Token;
 use crate::record::{Record, Stored};
+use crate::refusal;
 use crate::render::{self, From, Ingredients};
 use crate::step2_redirect::NamedRule;
 use crate::step5_config_request::stale;
@@ -380,6 +381,7 @@ async fn device<W: World>(world: &W, id: &str, origin: Option<&str>) -> Result<(
     if let Some(stored) = refresh(world, mac, origin).await? {
         if !stored.alive() {
             upload::remove_all(world, mac).await?;
+            refusal::forget(world, mac).await?;
         }
         leave(world, mac, &stored).await?;
         for line in &stored.record.lines {

@@ -13,6 +13,7 @@
 //! | `reconcile` | | the last run |
 //! | `rekey` | | how far a change of `SEAL_KEY` is |
 //! | `upload/{mac}/{name}` | | what a phone put there, sealed |
+//! | `refused/{mac}` | | when and why somebody was last refused who asked for a device |
 //! | `audit-new/{tenant}/{name}` | | an event that is not chained yet; the operator's own under `-` |
 //! | `audit-new/{tenant}/!{page}` | | that alarms of a page are still to go to the webhook |
 //! | `audit/{tenant}/{page}` | | a page of the chain |
@@ -217,6 +218,12 @@ pub fn uploads(mac: Mac) -> String {
 
 /// The prefix of all that any phone put there.
 pub const ALL_UPLOADS: &str = "upload/";
+
+/// `refused/{mac}`: the last time that somebody was refused who asked for a device.
+#[must_use]
+pub fn refused(mac: Mac) -> String {
+    format!("refused/{mac}")
+}
 
 /// `pbx-state/{pbx}`: what was seen at and pushed to a PBX.
 #[must_use]

@@ -14,6 +14,7 @@ use crate::record::pbx::Mode;
 use crate::step7_register::Answer;
 use crate::text::{Id, Username};
 use crate::time::Timestamp;
+use crate::transitions::History;
 
 /// The most actions for one PBX in one run. Each takes seven to ten calls, or fourteen at most, of some ten to hundred
 /// milliseconds one after the other, so that a run ends before the next one is due; what is left
@@ -144,6 +145,9 @@ pub struct Pushed {
     pub shape: String,
     /// When they were last seen to be there.
     pub verified_at: Timestamp,
+    /// Since when the account has objects there without a break; `None` if that was not written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 /// Whether an account's phones are registered.
@@ -157,6 +161,12 @@ pub struct Registration {
     pub since: Timestamp,
     /// Whether one ever was.
     pub ever_online: bool,
+    /// Whether the PBX has no endpoint of that name any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
+    /// When it came and went.
+    #[serde(default, skip_serializing_if = "History::is_empty")]
+    pub history: History,
 }
 
 /// Why an action did not succeed.
@@ -225,8 +235,11 @@ impl Memory {
     }
 
     /// Notes that an account's objects are there as they should be.
-    pub fn note_pushed(&mut self, username: &Username, pushed: Pushed) {
+    pub fn note_pushed(&mut self, username: &Username, mut pushed: Pushed) {
         self.troubles.remove(username);
+        let before = self.pushed.get(username);
+        let before = before.filter(|before| before.account == pushed.account);
+        pushed.since = before.map_or(Some(pushed.verified_at), |before| before.since);
         self.pushed.insert(username.clone(), pushed);
     }
 
@@ -520,12 +533,17 @@ fn states(
             && *reach != Reach::Unknown
         {
             let online = *reach == Reach::Online;
-            let fresh = Registration {
+            let mut fresh = Registration {
                 account: (*owner).clone(),
                 online,
                 since: now,
                 ever_online: online,
+                missing: false,
+                history: History::default(),
             };
+            if online {
+                fresh.history.note(online, now);
+            }
             memory.registrations.insert(name.clone(), fresh);
         }
     }
@@ -535,9 +553,11 @@ fn states(
             Some(Reach::Offline) | None => false,
             Some(Reach::Unknown) => continue,
         };
+        registration.missing = !endpoints.contains_key(name.as_str());
         if registration.online != online {
             registration.online = online;
             registration.since = now;
+            registration.history.note(online, now);
         }
         registration.ever_online |= online;
     }
@@ -710,6 +730,7 @@ mod tests {
             rev,
             shape: "s".to_owned(),
             verified_at: NOW,
+            since: None,
         }
     }
 
@@ -1178,6 +1199,12 @@ mod tests {
                 online: true,
                 since: NOW,
                 ever_online: true,
+                missing: true,
+                history: {
+                    let mut history = History::default();
+                    history.note(true, NOW);
+                    history
+                },
             },
         );
         let text = serde_json::to_string(&memory).unwrap();
@@ -1236,6 +1263,7 @@ mod tests {
                     rev: *rev,
                     shape: "s".to_owned(),
                     verified_at: now,
+                    since: None,
                 };
                 memory.note_pushed(name, pushed);
             }
@@ -1267,7 +1295,7 @@ mod tests {
                 let most = truth.get(&username).map_or(rev, |(_, real)| rev.min(*real));
                 let really = start.get(&username).and_then(Option::as_ref);
                 let (account, rev) = really.cloned().unwrap_or_else(|| (account(n), most));
-                memory.pushed.insert(username, Pushed { account, rev, shape: "s".to_owned(), verified_at: NOW });
+                memory.pushed.insert(username, Pushed { account, rev, shape: "s".to_owned(), verified_at: NOW, since: None });
             }
             let mut at = start.clone();
             let mut tombstones: BTreeSet<Username> = gone.iter().cloned().collect();

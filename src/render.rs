@@ -104,6 +104,30 @@ impl Ingredients {
         self
     }
 
+    /// An account of the device's tenant that is on one of its lines.
+    #[must_use]
+    pub fn account(&self, id: &Id) -> Option<&Stored<Account>> {
+        self.accounts.get(id).filter(|stored| self.is_ours(*stored))
+    }
+
+    /// A PBX of the device's tenant that one of those accounts is at.
+    #[must_use]
+    pub fn pbx(&self, id: &Id) -> Option<&Stored<Pbx>> {
+        self.pbxes.get(id).filter(|stored| self.is_ours(*stored))
+    }
+
+    /// Whether a record that files are made of was changed since these were: a tenant, a profile or a
+    /// PBX. That shows in the files once they are made again, at the phone's next fetch, if at all.
+    #[must_use]
+    pub fn outdate(&self, sources: &Sources) -> bool {
+        let account = key::records(Kind::Account);
+        let mut now = self.revisions().into_iter();
+        now.any(|(key, rev)| {
+            let made_of = sources.records.get(&key).copied().unwrap_or(0);
+            !key.starts_with(&account) && rev > made_of
+        })
+    }
+
     /// The revisions of the shared records, by key; 0 for one that is not there.
     fn revisions(&self) -> BTreeMap<String, u64> {
         let record = &self.device.record;

@@ -74,7 +74,8 @@ pub enum Afterwards {
         /// The place.
         place: Whereabouts,
     },
-    /// Somebody was refused at the RPS who asked for a device that there is.
+    /// Somebody was refused who asked for a device that there is: at the RPS, or for a file with a token
+    /// that we signed.
     Refused {
         /// The device.
         mac: Mac,

@@ -572,20 +572,26 @@ pub(crate) async fn provision<W: World>(
             (late_copy(world, mac).await?, From::Kv)
         }
     };
-    let refused = |fate| match from {
-        From::R2 => Ok((refuse().into(), fate)),
+    let refused = |fate, device: &Stored<Device>, why| match from {
+        From::R2 => Ok((turned_away(request, mac, device, why), fate)),
         // What KV has may be older than what the caller shows: it is no ground for a refusal.
         From::Kv => Err(Fault::Broken("r2")),
     };
-    let Some(mut stored) = stored.filter(|stored| stored.alive() && stored.record.enabled) else {
-        return refused(Fate::Unknown);
+    let Some(mut stored) = stored.filter(Stored::alive) else {
+        return match from {
+            From::R2 => Ok((refuse().into(), Fate::Unknown)),
+            From::Kv => Err(Fault::Broken("r2")),
+        };
     };
+    if !stored.record.enabled {
+        return refused(Fate::Unknown, &stored, Why::Disabled);
+    }
     if from == From::Kv && signed.generation > stored.state.access.token {
         // KV may not know yet of a token that we signed a moment ago. The files lead back to it.
         stored.state.access.token = signed.generation;
     }
     if !admitted(&stored, signed.generation, from, world.now()) {
-        return refused(Fate::Revoked);
+        return refused(Fate::Revoked, &stored, Why::Revoked);
     }
     if let Some(place) = Whereabouts::of(&request.source)
         && stored.state.policy.drift == Drift::Quarantine
@@ -622,17 +628,32 @@ pub(crate) async fn provision<W: World>(
     };
     let Fresh { stored, allowed } = fresh(world, origin, mac, stored, from).await?;
     if !request.is_private() && !allowed {
-        return Ok((refuse().into(), Fate::PlainHttp));
+        let answer = turned_away(request, mac, &stored, Why::PlainHttp);
+        return Ok((answer, Fate::PlainHttp));
     }
     // The device may have been read again, and revoked or deleted in between: then these files are
     // not this token's.
     let live = stored.alive() && stored.record.enabled;
     if !live || !admitted(&stored, signed.generation, from, world.now()) {
-        return refused(Fate::Revoked);
+        return refused(Fate::Revoked, &stored, Why::Revoked);
     }
     let token = (signed.generation, key);
     let answer = file(world, request, mac, token, part, &stored, from)?;
     Ok((answer, Fate::Served(part)))
+}
+
+/// The refusal of a caller with a token that we signed, and what is written of it afterwards: a phone
+/// that was locked out is to be told from one that never asks.
+fn turned_away(request: &Request, mac: Mac, device: &Stored<Device>, why: Why) -> Answer {
+    Answer {
+        response: refuse(),
+        afterwards: device.alive().then(|| Afterwards::Refused {
+            mac,
+            tenant: device.record.tenant.clone(),
+            why,
+            source: request.source.neighbourhood(),
+        }),
+    }
 }
 
 /// One generated file as an answer.

@@ -26,7 +26,8 @@ pub const SETTINGS_NAME: &str = "redirect.cfg";
 pub const SAME_ANSWER_S: u64 = 600;
 
 /// Why a caller is refused. For the log; the caller sees one and the same 404.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Why {
     /// No device has this MAC, or none was named.
     Unknown,
@@ -52,6 +53,8 @@ pub enum Why {
     /// The phone comes from a country or network operator that is new for it, and its tenant wants to
     /// release it first.
     Moved,
+    /// It came for a file with a token of ours that is good no more.
+    Revoked,
 }
 
 impl Why {
@@ -70,6 +73,7 @@ impl Why {
             Self::Decoy => "decoy",
             Self::Guessing => "guessing",
             Self::Moved => "moved",
+            Self::Revoked => "revoked",
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::text::{Id, Username};
 use crate::time::Timestamp;
 
 mod ari;
+mod events;
 mod lease;
 mod site;
 
@@ -103,13 +104,16 @@ pub struct PbxSummary {
     pub report: Report,
     /// What was done of it.
     pub actions: Counts,
+    /// When a run last began in which all went well there; `None` if there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ok_at: Option<Timestamp>,
 }
 
 /// The outcome of a PBX that all went well at.
-const OK: &str = "ok";
+pub const OK: &str = "ok";
 
 /// The outcome of a PBX that the run had no time or calls left for; it is first in the next.
-const NOT_REACHED: &str = "not reached";
+pub const NOT_REACHED: &str = "not reached";
 
 /// What Dialtone remembers of a PBX; nothing if it never saw it.
 ///
@@ -148,6 +152,7 @@ pub async fn run<W: World>(world: &W, public_url: Option<&str>) {
         began: world.now(),
         calls: Cell::new(CALLS),
         looks: Cell::new(LOOKS_AT_FORMER),
+        events: Cell::new(events::CALLS),
     };
     if let Err(fault) = run.everything(public_url).await {
         world.log(Level::Error, "tick.fault", &[("fault", fault.label())]);
@@ -162,6 +167,8 @@ struct Run<'a, W: World> {
     calls: Cell<u32>,
     /// How many more accounts are looked at for [`LOOKS_AT_FORMER`].
     looks: Cell<u32>,
+    /// How many more calls may be made to tell of phones that came and went.
+    events: Cell<u32>,
 }
 
 impl<W: World> Run<'_, W> {
@@ -321,7 +328,12 @@ impl<W: World> Run<'_, W> {
             .unwrap_or_default();
         let turns = in_turn(ids, &last, self.began);
         let work = turns.into_iter().map(|id| async {
-            let summary = self.look_after(&id, desired_at(&id)).await;
+            let mut summary = self.look_after(&id, desired_at(&id)).await;
+            if let Some(summary) = &mut summary {
+                let before = last.pbxes.get(&id).and_then(|before| before.ok_at);
+                let ok = summary.outcome == OK;
+                summary.ok_at = if ok { Some(self.began) } else { before };
+            }
             (id, summary)
         });
         let done: Vec<(Id, Option<PbxSummary>)> = stream::iter(work)
@@ -444,13 +456,16 @@ impl<W: World> Run<'_, W> {
             tombstones: &tombstones,
             now: self.world.now(),
         };
-        let (memory, plan) = reconcile::look(situation, before.clone());
+        let (mut memory, plan) = reconcile::look(situation, before.clone());
+        self.tell(id, &stored.record.tenant, &before, &mut memory)
+            .await;
         let clear = plan.unknown.is_none();
         let mut summary = PbxSummary {
             outcome: plan.unknown.unwrap_or_else(|| OK.to_owned()),
             mode: stored.record.mode,
             report: plan.report,
             actions: Counts::default(),
+            ok_at: None,
         };
         let mut site = Site {
             run: self,

@@ -1,10 +1,11 @@
-//! A tenant's webhook: its alarms, as the chain of the audit holds them, sent to an address of the
-//! tenant's by the scheduled handler. At least once, in order, for a day.
+//! A tenant's webhook: its alarms and whatever else it wants, as the chain of the audit holds them, sent to
+//! an address of the tenant's by the scheduled handler. At least once, in order, for a day. Below, each
+//! of them is called an alarm.
 //!
 //! In: what waits, as an object for each page of the chain with alarms (`audit-new/{tenant}/!{page}`, all
 //! of it in the metadata, so that one listing shows it). Out: calls of the webhook.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method};
@@ -15,7 +16,7 @@ use crate::fault::Fault;
 use crate::key::{self, AuditNew, Kind};
 use crate::keys::hmac_hex;
 use crate::ports::{Level, NoAnswer, Objects, Only, Outbound, World};
-use crate::record::tenant::{Tenant, WEBHOOK_SECRET};
+use crate::record::tenant::{Tenant, Topic, WEBHOOK_SECRET};
 use crate::secret::Secret;
 use crate::store;
 use crate::text::{Id, WebUrl};
@@ -152,11 +153,40 @@ fn surplus(waiting: &[(u64, Waiting)]) -> Vec<usize> {
     surplus
 }
 
+/// The topic of an event beside [`Topic::Alarms`].
+fn topic(event: &Event) -> Option<Topic> {
+    match event.action.as_str() {
+        "device.registered" | "account.registered" | "pbx.registered" => Some(Topic::Registered),
+        "device.offline" | "account.offline" | "pbx.offline" => Some(Topic::Offline),
+        "phone.refused" => Some(Topic::Refused),
+        "claim.contested" => Some(Topic::Contested),
+        action if action.starts_with("breaker.") => Some(Topic::Breaker),
+        "rollout.stopped" => Some(Topic::RolloutStopped),
+        _ => None,
+    }
+}
+
+/// Whether a webhook could want an event: if none could, its tenant need not be asked.
+#[must_use]
+pub fn is_of_interest(event: &Event) -> bool {
+    event.alarm || topic(event).is_some()
+}
+
 /// Where a tenant's alarms go.
 pub struct Target {
     url: WebUrl,
+    topics: BTreeSet<Topic>,
     /// The sealed secret, if there is one.
     sealed: Option<String>,
+}
+
+impl Target {
+    /// Whether the tenant wants to be sent an event.
+    #[must_use]
+    pub fn wants(&self, event: &Event) -> bool {
+        let wants = |topic: Topic| self.topics.contains(&topic);
+        (event.alarm && wants(Topic::Alarms)) || topic(event).is_some_and(wants)
+    }
 }
 
 /// The webhook of a tenant that has one.
@@ -171,6 +201,7 @@ pub async fn of<W: World>(world: &W, tenant: &Id) -> Result<Option<Target>, Faul
     let sealed = stored.sealed.get(WEBHOOK_SECRET).cloned();
     Ok(stored.record.webhook.map(|webhook| Target {
         url: webhook.url,
+        topics: webhook.events,
         sealed,
     }))
 }
@@ -227,7 +258,7 @@ pub async fn deliver<W: World>(
         run.given_up += surplus;
         let alarms: Vec<_> = links
             .into_iter()
-            .filter(|link| link.entry.event.alarm && link.entry.seq > waiting.from)
+            .filter(|link| target.wants(&link.entry.event) && link.entry.seq > waiting.from)
             .skip(surplus)
             .collect();
         let mut sent = 0;

@@ -98,6 +98,10 @@ routes! {
         no_parameters(request)?;
         account::rotate(world, context, request, &given.id).await
     };
+    "accounts/{account}/status": GET Reader Tenant => {
+        no_parameters(request)?;
+        status::account(world, context, &given.id).await
+    };
     "rules": GET Reader Tenant => list(world, context, request, Kind::Rule).await;
     "rules/{rule}": GET Reader Tenant, PUT Operator Tenant, PATCH Operator Tenant, DELETE Operator Tenant
         => one::<Rule, W>(world, context, request, &given.id).await;

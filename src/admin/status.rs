@@ -1,127 +1,36 @@
 //! How far each phone is: from what it fetched and from what its PBX says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::{Response, StatusCode};
 use serde::Serialize;
 
 use super::device;
 use super::problem::{Failure, Kind as ProblemKind, Problem};
-use super::save::Context;
+use super::save::{Context, not_found};
+use crate::diagnosis::{self, AccountFacts, Diagnosis, Facts, LineFacts};
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
 use crate::ports::{Objects, World};
-use crate::reconcile::Memory;
+use crate::reconcile::{self, Memory, Registration};
 use crate::record::Stored;
 use crate::record::account::Account;
 use crate::record::device::{Contested, Device, Line, Quarantine, Sighting, Whereabouts, Window};
-use crate::record::pbx::Pbx;
+use crate::record::pbx::{Mode, Pbx};
 use crate::record::tenant::Proof;
+use crate::refusal::{self, Refusal};
 use crate::rekey;
+use crate::render::{From, Ingredients};
 use crate::request::Request;
+use crate::rotation;
 use crate::serve;
+use crate::stage::{LineState, Stage, stage};
+use crate::step4_boot_file::Effective;
 use crate::store::{self, Loaded};
-use crate::text::Id;
-use crate::tick;
+use crate::text::{Id, Username};
+use crate::tick::{self, PbxSummary, RunSummary};
 use crate::time::Timestamp;
-
-/// How far a phone is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// It never came.
-    Unseen,
-    /// It was told where its files are.
-    Redirected,
-    /// It fetched its BootFile.
-    Booted,
-    /// It fetched its ACC.
-    Configured,
-    /// A line of it is registered at its PBX.
-    Registered,
-    /// It was registered, and no line of it is any more.
-    Offline,
-}
-
-impl Stage {
-    /// Every stage, in order.
-    pub const ALL: [Self; 6] = [
-        Self::Unseen,
-        Self::Redirected,
-        Self::Booted,
-        Self::Configured,
-        Self::Registered,
-        Self::Offline,
-    ];
-
-    /// The word in answers.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Unseen => "unseen",
-            Self::Redirected => "redirected",
-            Self::Booted => "booted",
-            Self::Configured => "configured",
-            Self::Registered => "registered",
-            Self::Offline => "offline",
-        }
-    }
-}
-
-/// What a PBX says of one line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LineState {
-    /// Which line.
-    pub line: u8,
-    /// Its account.
-    pub account: Id,
-    /// Registered, since when; `None` if the PBX never said anything of it.
-    pub online: Option<(bool, Timestamp)>,
-    /// Whether it was ever registered.
-    pub ever_online: bool,
-    /// Whether other devices have the account too: then it may be theirs that is registered.
-    pub shared: bool,
-}
-
-impl LineState {
-    /// Whether what the PBX says of the account says anything of a phone that has `fetched` its ACC.
-    fn tells(&self, fetched: bool) -> bool {
-        fetched || !self.shared
-    }
-}
-
-/// How far a phone is, and since when.
-#[must_use]
-pub fn stage(stored: &Stored<Device>, lines: &[LineState]) -> (Stage, Option<Timestamp>) {
-    let seen = &stored.state.seen;
-    let fetched = seen.configured.is_some();
-    let told = || lines.iter().filter(|line| line.tells(fetched));
-    let online = told()
-        .filter_map(|l| l.online.filter(|(online, _)| *online))
-        .map(|(_, at)| at)
-        .min();
-    if online.is_some() {
-        return (Stage::Registered, online);
-    }
-    let gone = told()
-        .filter(|l| l.ever_online)
-        .filter_map(|l| l.online)
-        .map(|(_, at)| at)
-        .max();
-    if gone.is_some() {
-        return (Stage::Offline, gone);
-    }
-    if let Some(configured) = seen.configured {
-        return (Stage::Configured, Some(configured.at));
-    }
-    if let Some(booted) = seen.booted {
-        return (Stage::Booted, Some(booted.at));
-    }
-    match seen.redirected {
-        Some(at) => (Stage::Redirected, Some(at)),
-        None => (Stage::Unseen, None),
-    }
-}
 
 /// What was read for one answer: many devices share their PBXes, and some their accounts.
 #[derive(Default)]
@@ -182,26 +91,102 @@ pub async fn one<W: World>(
     mac: Mac,
 ) -> Result<Response<Vec<u8>>, Failure> {
     let stored = device::load(world, context, mac).await?;
-    let states = Known::default().lines(world, &stored).await?;
-    let (stage, since) = stage(&stored, &states);
+    let made = Ingredients::gather(world, mac, stored, From::R2).await?;
+    let stored = &made.device;
+    let run = tick::last_run(world).await?;
+    let refusal = refusal::last(world, mac, &stored.record.tenant).await?;
+    let mut memories: BTreeMap<&Id, Memory> = BTreeMap::new();
+    for line in &stored.record.lines {
+        if let Some(account) = made.account(&line.account)
+            && !memories.contains_key(&account.record.pbx)
+        {
+            let pbx = &account.record.pbx;
+            memories.insert(pbx, tick::pbx_memory(world, pbx).await?);
+        }
+    }
+    let accounts = |id| {
+        let account = made.account(id)?;
+        let pbx = &account.record.pbx;
+        Some(AccountFacts {
+            id,
+            stored: account,
+            pbx: made.pbx(pbx)?,
+            memory: memories.get(pbx)?,
+            run: run_of(run.as_ref(), pbx, made.pbx(pbx)?),
+        })
+    };
+    let lines: Vec<LineFacts<'_>> = stored
+        .record
+        .lines
+        .iter()
+        .map(|line| LineFacts {
+            line: line.line,
+            id: &line.account,
+            account: accounts(&line.account),
+        })
+        .collect();
+    let states: Vec<LineState> = lines.iter().filter_map(state_of).collect();
+    let (stage, since) = stage(stored, &states);
+    let ways_in = serve::ways_in(stored, world.now());
     let beside = &stored.state;
+    let poll = Effective::new(made.settings(), stored.record.vendor).resync_minutes;
+    let files = beside.files.as_ref();
+    let diagnoses = diagnosis::diagnose(&Facts {
+        mac,
+        device: stored,
+        stage,
+        ways_in: &ways_in,
+        refusal: refusal.as_ref(),
+        lines: &lines,
+        poll_minutes: poll,
+        change_waits: files.is_some_and(|files| made.outdate(&files.sources)),
+        now: world.now(),
+    });
     let answer = DeviceStatus {
         mac,
         status: stage.word(),
         since,
+        timeline: Timeline {
+            redirected: beside.seen.redirected,
+            booted: beside.seen.booted,
+            configured: beside.seen.configured,
+            comings: Comings::of(&lines, beside.seen.configured.is_some()),
+        },
+        diagnoses,
         lines: states.iter().map(shown).collect(),
-        redirected_at: beside.seen.redirected,
-        booted: beside.seen.booted,
-        configured: beside.seen.configured,
-        version: beside.files.as_ref().map(|files| files.version),
+        version: files.map(|files| files.version),
         token_used: beside.access.used,
-        ways_in: serve::ways_in(&stored, world.now()),
+        ways_in,
         window: beside.window.as_ref(),
         contested: beside.contested.as_ref(),
+        refused: refusal.as_ref().map(ShownRefusal::of),
         places: &beside.places,
         quarantine: beside.quarantine.as_ref(),
     };
     super::json(StatusCode::OK, &answer)
+}
+
+/// What the last run says of a PBX. Before its record was written, the id may have been another's.
+fn run_of<'a>(
+    run: Option<&'a RunSummary>,
+    pbx: &Id,
+    stored: &Stored<Pbx>,
+) -> Option<(Timestamp, &'a PbxSummary)> {
+    let run = run.filter(|run| stored.updated_at <= run.at)?;
+    Some((run.at, run.pbxes.get(pbx)?))
+}
+
+/// What a PBX says of a line; `None` if it has no account.
+fn state_of(line: &LineFacts<'_>) -> Option<LineState> {
+    let account = line.account?;
+    let seen = account.registration();
+    Some(LineState {
+        line: line.line,
+        account: line.id.clone(),
+        online: seen.map(|seen| (seen.online, seen.since)),
+        ever_online: seen.is_some_and(|seen| seen.ever_online),
+        shared: account.is_shared(),
+    })
 }
 
 /// The answer of `GET /devices/{mac}/status`.
@@ -210,10 +195,10 @@ struct DeviceStatus<'a> {
     mac: Mac,
     status: &'static str,
     since: Option<Timestamp>,
+    timeline: Timeline,
+    /// What is the matter, first what is to be done first.
+    diagnoses: Vec<Diagnosis>,
     lines: Vec<ShownLine<'a>>,
-    redirected_at: Option<Timestamp>,
-    booted: Option<Sighting>,
-    configured: Option<Sighting>,
     version: Option<u64>,
     token_used: bool,
     ways_in: Vec<Proof>,
@@ -222,10 +207,87 @@ struct DeviceStatus<'a> {
     /// Callers that came for a window that another one had claimed.
     #[serde(skip_serializing_if = "Option::is_none")]
     contested: Option<&'a Contested>,
+    /// The last caller that was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<ShownRefusal<'a>>,
     /// Where it fetched files from so far.
     places: &'a [Whereabouts],
     #[serde(skip_serializing_if = "Option::is_none")]
     quarantine: Option<&'a Quarantine>,
+}
+
+/// When a phone did what. `booted` and `configured` are the first fetches of the newest version that it
+/// fetched.
+#[derive(Serialize)]
+struct Timeline {
+    /// When it was first told where its files are.
+    redirected: Option<Timestamp>,
+    booted: Option<Sighting>,
+    configured: Option<Sighting>,
+    #[serde(flatten)]
+    comings: Comings,
+}
+
+/// When phones came and went at their PBXes.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct Comings {
+    /// For the first time.
+    first_registered: Option<Timestamp>,
+    /// The last time that one came.
+    registered: Option<Timestamp>,
+    /// The last time that one went.
+    offline: Option<Timestamp>,
+}
+
+impl Comings {
+    /// Those of a phone: over all its lines, but for shared accounts of one that never had its files.
+    fn of(lines: &[LineFacts<'_>], fetched: bool) -> Self {
+        let accounts = lines.iter().filter_map(|line| line.account);
+        let told = accounts.filter(|account| fetched || !account.is_shared());
+        let seen = told.filter_map(|account| account.registration());
+        seen.map(Self::of_account)
+            .fold(Self::default(), |all, one| Self {
+                first_registered: match (all.first_registered, one.first_registered) {
+                    (Some(all), Some(one)) => Some(all.min(one)),
+                    (all, one) => all.or(one),
+                },
+                registered: all.registered.max(one.registered),
+                offline: all.offline.max(one.offline),
+            })
+    }
+
+    /// Those of an account. What came before histories were kept is told by its last change alone.
+    fn of_account(seen: &Registration) -> Self {
+        let history = &seen.history;
+        let changed =
+            |online: bool| (seen.ever_online && seen.online == online).then_some(seen.since);
+        Self {
+            first_registered: history.first_online,
+            registered: history.last_online.or(changed(true)),
+            offline: history.last_offline.or(changed(false)),
+        }
+    }
+}
+
+/// A refusal, without whose device it was.
+#[derive(Serialize)]
+struct ShownRefusal<'a> {
+    at: Timestamp,
+    why: &'static str,
+    source: &'a str,
+    /// How often that was written down: each caller and reason at most every ten minutes.
+    times: u32,
+}
+
+impl<'a> ShownRefusal<'a> {
+    fn of(refusal: &'a Refusal) -> Self {
+        Self {
+            at: refusal.at,
+            why: refusal.why.label(),
+            source: &refusal.source,
+            times: refusal.times,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -236,18 +298,175 @@ struct ShownLine<'a> {
     since: Option<Timestamp>,
 }
 
-fn shown(line: &LineState) -> ShownLine<'_> {
-    let (state, since) = match line.online {
+/// The word for what a PBX says of an account, and since when.
+fn word(online: Option<(bool, Timestamp)>) -> (&'static str, Option<Timestamp>) {
+    match online {
         Some((true, at)) => ("online", Some(at)),
         Some((false, at)) => ("offline", Some(at)),
         None => ("unknown", None),
-    };
+    }
+}
+
+fn shown(line: &LineState) -> ShownLine<'_> {
+    let (state, since) = word(line.online);
     ShownLine {
         line: line.line,
         account: &line.account,
         state,
         since,
     }
+}
+
+/// `GET /accounts/{account}/status`. An account that was deleted has one until its PBX confirms that it is
+/// gone there.
+///
+/// # Errors
+/// A [`Failure`] if there is no such account, or of the store.
+pub async fn account<W: World>(
+    world: &W,
+    context: &Context,
+    id: &str,
+) -> Result<Response<Vec<u8>>, Failure> {
+    let loaded: Option<Loaded<Account>> = store::load(world, id).await?;
+    let visible = |stored: &Stored<Account>| context.caller.sees(id, &stored.record);
+    let stored = loaded.map(|loaded| loaded.stored).filter(visible);
+    let stored = stored.ok_or_else(|| not_found::<Account>(id))?;
+    let record = &stored.record;
+    let tombstone = key::gone(&record.pbx, &record.username);
+    if !stored.alive() {
+        // Another account may have the name now, and its tombstone is none of this one.
+        let there = world.r2().get(&tombstone).await?;
+        let its_own = there.is_some_and(|object| object.body == id.as_bytes());
+        if !its_own {
+            return Err(not_found::<Account>(id).into());
+        }
+        let answer = DeletedStatus {
+            id,
+            status: "deleted",
+            since: stored.gone,
+            tombstones: vec![record.username.clone()],
+        };
+        return super::json(StatusCode::OK, &answer);
+    }
+    let pbx: Option<Loaded<Pbx>> = store::load(world, record.pbx.as_str()).await?;
+    let pbx = pbx.map(|loaded| loaded.stored);
+    let pbx = pbx.ok_or(Fault::Broken("account without its pbx"))?;
+    let memory = tick::pbx_memory(world, &record.pbx).await?;
+    let run = tick::last_run(world).await?;
+    let own = Id::try_from(id).map_err(|_| Fault::Broken("account id"))?;
+    let facts = AccountFacts {
+        id: &own,
+        stored: &stored,
+        pbx: &pbx,
+        memory: &memory,
+        run: run_of(run.as_ref(), &record.pbx, &pbx),
+    };
+    let seen = facts.registration();
+    let (status, since) = word(seen.map(|seen| (seen.online, seen.since)));
+    let former = stored.state.former_passwords.iter();
+    let answer = AccountStatus {
+        id,
+        status,
+        since,
+        ever_online: seen.is_some_and(|seen| seen.ever_online),
+        timeline: seen.map(Comings::of_account).unwrap_or_default(),
+        diagnoses: diagnosis::diagnose_account(&facts, world.now()),
+        devices: &stored.state.devices,
+        pbx: &record.pbx,
+        username: &record.username,
+        mode: pbx.record.mode,
+        pushed: facts.pushed().map(|pushed| ShownPushed {
+            since: pushed.since,
+            verified_at: pushed.verified_at,
+            current: pushed.rev >= stored.rev,
+        }),
+        trouble: facts.trouble().map(|trouble| ShownTrouble {
+            why: trouble.why,
+            times: trouble.times,
+            next_try: trouble.retry_at,
+        }),
+        former_passwords: former
+            .map(|former| ShownFormer {
+                since: former.since,
+                until: rotation::until(former),
+            })
+            .collect(),
+        former_names: stored
+            .state
+            .former_names
+            .iter()
+            .map(|(pbx, username)| FormerName { pbx, username })
+            .collect(),
+    };
+    super::json(StatusCode::OK, &answer)
+}
+
+/// The answer of `GET /accounts/{account}/status`.
+#[derive(Serialize)]
+struct AccountStatus<'a> {
+    id: &'a str,
+    status: &'static str,
+    since: Option<Timestamp>,
+    ever_online: bool,
+    timeline: Comings,
+    /// What is the matter with it, whichever phone it is on.
+    diagnoses: Vec<Diagnosis>,
+    devices: &'a BTreeSet<Mac>,
+    pbx: &'a Id,
+    username: &'a Username,
+    mode: Mode,
+    /// What is at the PBX; null if nothing is as far as is known.
+    pushed: Option<ShownPushed>,
+    /// What keeps it from getting there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<ShownTrouble>,
+    /// Passwords of before that still work, oldest first.
+    former_passwords: Vec<ShownFormer>,
+    /// Names of before whose tombstones are not written yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    former_names: Vec<FormerName<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShownPushed {
+    /// Since when it is there without a break.
+    since: Option<Timestamp>,
+    /// When it was last seen to be there.
+    verified_at: Timestamp,
+    /// Whether it was made of the record as it is now.
+    current: bool,
+}
+
+#[derive(Serialize)]
+struct ShownTrouble {
+    why: reconcile::Why,
+    /// How often in a row.
+    times: u32,
+    next_try: Timestamp,
+}
+
+#[derive(Serialize)]
+struct ShownFormer {
+    /// When it was replaced.
+    since: Timestamp,
+    /// When it ends at the latest.
+    until: Timestamp,
+}
+
+#[derive(Serialize)]
+struct FormerName<'a> {
+    pbx: &'a Id,
+    username: &'a Username,
+}
+
+/// What is said of an account that was deleted.
+#[derive(Serialize)]
+struct DeletedStatus<'a> {
+    id: &'a str,
+    status: &'static str,
+    since: Option<Timestamp>,
+    /// The names that are still to be deleted at the PBX.
+    tombstones: Vec<Username>,
 }
 
 /// The answer of `GET /status`.

@@ -127,12 +127,35 @@ impl From<Networks> for Vec<IpNet> {
     }
 }
 
-/// Where alarms of the audit go.
+/// What a webhook may want of the audit. Which entries that are says [`crate::webhook`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topic {
+    /// Every alarm.
+    Alarms,
+    /// A phone registered.
+    Registered,
+    /// A phone that was registered is not any more.
+    Offline,
+    /// Somebody was refused who asked for a device.
+    Refused,
+    /// Somebody came for a window that another one had claimed.
+    Contested,
+    /// At a PBX too much changed at once to be believed or done.
+    Breaker,
+    /// A roll-out was stopped.
+    RolloutStopped,
+}
+
+/// Where entries of the audit go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     /// The address that they are posted to.
     pub url: WebUrl,
+    /// Which of them. Default: the alarms.
+    #[serde(default = "alarms", skip_serializing_if = "is_alarms")]
+    pub events: BTreeSet<Topic>,
     /// What signs them. Written, never read back.
     #[serde(default, skip_serializing)]
     pub secret: Option<Secret>,
@@ -167,12 +190,20 @@ pub struct Tenant {
     /// Whether phones of this tenant may be served over plain http outside of loopback hosts.
     #[serde(default)]
     pub allow_plain_http: bool,
-    /// Where its alarms go.
+    /// Where its alarms go, and what else it wants to know at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
     /// Settings for all devices of the tenant, below those of a profile.
     #[serde(default)]
     pub settings: Settings,
+}
+
+fn alarms() -> BTreeSet<Topic> {
+    [Topic::Alarms].into()
+}
+
+fn is_alarms(topics: &BTreeSet<Topic>) -> bool {
+    *topics == alarms()
 }
 
 fn usual_proofs() -> BTreeSet<Proof> {

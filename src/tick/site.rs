@@ -230,6 +230,7 @@ impl<W: World> Site<'_, W> {
             rev: stored.rev,
             shape: self.shape.to_owned(),
             verified_at: self.run.world.now(),
+            since: None,
         };
         self.memory.note_pushed(username, pushed);
         Ok(true)

@@ -22,5 +22,6 @@ mod roles;
 mod rotation;
 mod security;
 mod settings;
+mod status;
 mod vendors;
 mod world;
