@@ -32,6 +32,7 @@
 // Words
 pub mod access;
 pub mod fault;
+pub mod hot_desk;
 pub mod ident;
 pub mod json;
 pub mod key;
@@ -64,11 +65,13 @@ pub mod chaining;
 pub mod entry;
 pub mod finish;
 pub mod guesses;
+pub mod login;
 pub mod reconcile;
 pub mod rekey;
 pub mod render;
 pub mod rotation;
 pub mod serve;
+pub mod session;
 pub mod store;
 pub mod tick;
 pub mod upload;

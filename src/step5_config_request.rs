@@ -10,7 +10,7 @@ use http::header::IF_NONE_MATCH;
 use crate::record::device::{FileSet, Sources};
 
 /// Whether files made of `sources` are older than what is known: the device itself, the code, the
-/// place they are served from, the key that signs their URLs, and `known` revisions of the shared records by key.
+/// place they are served from, the key that signs their URLs, who is logged in, and `known` revisions of the shared records by key.
 #[must_use]
 pub fn stale(files: Option<&FileSet>, device: &Sources, known: &[(String, u64)]) -> bool {
     let Some(files) = files else { return true };
@@ -20,6 +20,7 @@ pub fn stale(files: Option<&FileSet>, device: &Sources, known: &[(String, u64)])
         || made.device < device.device
         || made.token != device.token
         || made.key != device.key
+        || made.session != device.session
         || known
             .iter()
             .any(|(key, rev)| made.records.get(key).is_none_or(|made| made < rev))

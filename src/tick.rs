@@ -26,12 +26,13 @@ use crate::reconcile::{
     self, Action, Counts, Desired, Memory, Observed, Pushed, Report, Situation, Why,
 };
 use crate::record::Stored;
-use crate::record::account::{Account, Slot};
+use crate::record::account::{Account, PIN, Slot};
 use crate::record::device::Device;
 use crate::record::pbx::{Mode, Pbx};
 use crate::rekey;
 use crate::rotation::{self, Fetched};
 use crate::secret::Secret;
+use crate::session;
 use crate::step7_register::{
     self as register, Answer, Class, Fields, FormerLogin, Found, PjsipObjects, Presence,
 };
@@ -280,11 +281,12 @@ impl<W: World> Run<'_, W> {
         let origin = public_url.map(|url| url.trim_end_matches('/'));
         let audit = Allowance::new(&self.calls, chaining::CALLS);
         // Side by side: a save that takes long to finish holds up no PBX.
-        let ((finished, unfinished), seen, (), ()) = future::join4(
+        let ((finished, unfinished), seen, (), (), ()) = future::join5(
             self.finish_saves(origin),
             self.pbxes(),
             self.rekey(),
             chaining::pass(self.world, self.began, &audit),
+            self.end_sessions(origin),
         )
         .await;
         let (accounts, pbxes) = seen?;
@@ -312,6 +314,28 @@ impl<W: World> Run<'_, W> {
         if let Err(fault) = rekey::run(self.world).await {
             self.world
                 .log(Level::Error, "rekey.fault", &[("fault", fault.label())]);
+        }
+    }
+
+    /// Ends the sessions at hot-desking phones whose time is over.
+    async fn end_sessions(&self, origin: Option<&str>) {
+        self.spend(1);
+        let due = match session::due(self.world).await {
+            Ok(due) => due,
+            Err(fault) => {
+                let fields = [("fault", fault.label())];
+                return self.world.log(Level::Error, "tick.sessions", &fields);
+            }
+        };
+        for (until, account) in due {
+            if self.is_over() || self.world.now().since(self.began) >= FINISH_S {
+                return;
+            }
+            self.spend(session::CALLS_OF_END);
+            if let Err(fault) = session::end_due(self.world, origin, until, &account).await {
+                let fields = [("account", account.as_str()), ("fault", fault.label())];
+                self.world.log(Level::Warn, "session.unfinished", &fields);
+            }
         }
     }
 
@@ -959,7 +983,10 @@ impl<W: World> Site<'_, W> {
             .password(account, &stored)
             .map_err(|_| Failed::One(Why::Password))?;
         let former = self.former(account, &stored);
-        let devices = stored.state.devices.len();
+        // A user who may log in somewhere has room for that beforehand: the phone registers at once, and the
+        // PBX is told of it within two minutes only.
+        let may_log_in = stored.sealed.contains_key(PIN);
+        let devices = stored.state.devices.len() + usize::from(may_log_in);
         let objects = register::objects(
             self.pbx,
             account,

@@ -10,6 +10,7 @@ use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::{Context, held as held_back, tell_taken};
 use crate::audit;
 use crate::fault::Fault;
+use crate::hot_desk;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
 use crate::ports::{Object, Objects, Only, World};
@@ -366,6 +367,8 @@ impl Managed for Account {
         if errors.is_empty() && !has::<Pbx, W>(world, &self.tenant, &self.pbx).await? {
             errors.push(FieldError::new("/pbx", "the tenant has no such PBX"));
         }
+        let objections = hot_desk::check(&self.buttons).into_iter();
+        errors.extend(objections.map(|o| FieldError::new(o.pointer, o.detail)));
         Ok(errors)
     }
 
@@ -452,7 +455,7 @@ async fn phones_object<W: World>(
             continue;
         };
         let made = Ingredients::gather(world, *mac, device.stored, From::R2).await?;
-        let made = made.with_account(account.clone(), next.clone());
+        let made = made.with_account(world.keys(), account.clone(), next.clone())?;
         let phone = made.phone(world.keys(), "")?;
         let of_account = |pointer: &str| {
             let mut lines = phone.lines.iter().filter(|line| *line.id == account);
@@ -474,13 +477,8 @@ async fn phones_object<W: World>(
 async fn has_line<W: World>(world: &W, mac: Mac, account: &str) -> Result<bool, Fault> {
     let device = store::load::<Device, W>(world, &mac.to_string()).await?;
     Ok(device.is_some_and(|device| {
-        device.stored.alive()
-            && device
-                .stored
-                .record
-                .lines
-                .iter()
-                .any(|l| l.account.as_str() == account)
+        let mut lines = device.stored.record.lines.iter();
+        device.stored.alive() && lines.any(|line| line.account.as_str() == account)
     }))
 }
 
@@ -662,15 +660,23 @@ impl Managed for Device {
         let made = Ingredients::gather(world, mac, next.clone(), From::R2).await?;
         next.state.files = Some(made.files(world, &context.origin)?);
         next.state.policy = made.policy();
+        // The session with which the files were made, or none if it stands no more.
+        let state = made.device.state;
+        next.state.session = state.session;
+        next.state.former_accounts = state.former_accounts;
         Ok(())
     }
 
     fn retire(next: &mut Stored<Self>) {
         // The generations stay, so that no token of the deleted device ever opens a new one.
         let lines = next.record.lines.iter();
+        let session = next.state.session.take();
         next.state = DeviceState {
             access: next.state.access,
-            former_accounts: lines.map(|line| line.account.clone()).collect(),
+            former_accounts: lines
+                .map(|line| line.account.clone())
+                .chain(session.map(|session| session.account))
+                .collect(),
             ..DeviceState::default()
         };
     }
@@ -856,9 +862,12 @@ async fn add_to_accounts<W: World>(
     Ok(())
 }
 
-/// Notes at an account that a device has a line with it; false if it is on too many already.
+/// Notes at an account that a device has a line or a session with it; false if it is on too many already.
 /// `dry`: only looks.
-async fn add_device<W: World>(
+///
+/// # Errors
+/// The [`Fault`] of R2.
+pub(crate) async fn add_device<W: World>(
     world: &W,
     account: &str,
     mac: Mac,
@@ -870,8 +879,10 @@ async fn add_device<W: World>(
     let mut without = Vec::new();
     if loaded.stored.state.devices.len() >= MOST_DEVICES {
         // Some may have given up the line since they were noted.
+        let id = Id::try_from(account).map_err(|_| Fault::Broken("account id"))?;
         for noted in &loaded.stored.state.devices {
-            if !has_line(world, *noted, account).await? {
+            let device = store::load::<Device, W>(world, &noted.to_string()).await?;
+            if device.is_none_or(|device| !device.stored.has_account(&id)) {
                 without.push(*noted);
             }
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::device;
 use super::problem::{Failure, Kind as ProblemKind, Problem};
 use super::save::Context;
+use super::session::{Shown, standing};
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
@@ -21,6 +22,7 @@ use crate::record::tenant::Proof;
 use crate::rekey;
 use crate::request::Request;
 use crate::serve;
+use crate::session;
 use crate::store::{self, Loaded};
 use crate::text::Id;
 use crate::tick;
@@ -165,6 +167,18 @@ impl Known {
         device: &Stored<Device>,
     ) -> Result<Vec<LineState>, Fault> {
         let mut states = Vec::new();
+        let session = device.state.session.as_ref();
+        if let Some(session) = session.filter(|s| session::may_stand(device, s, world.now())) {
+            // The user has the phone's first line, and there is no other.
+            let line = device.record.lines.iter().map(|line| line.line).min();
+            let line = Line {
+                line: line.unwrap_or(1),
+                account: session.account.clone(),
+                label: None,
+            };
+            states.extend(self.line(world, &line).await?);
+            return Ok(states);
+        }
         for line in &device.record.lines {
             states.extend(self.line(world, line).await?);
         }
@@ -200,6 +214,7 @@ pub async fn one<W: World>(
         contested: beside.contested.as_ref(),
         places: &beside.places,
         quarantine: beside.quarantine.as_ref(),
+        session: standing(world, mac, &stored).await?.map(Shown::of),
     };
     super::json(StatusCode::OK, &answer)
 }
@@ -226,6 +241,9 @@ struct DeviceStatus<'a> {
     places: &'a [Whereabouts],
     #[serde(skip_serializing_if = "Option::is_none")]
     quarantine: Option<&'a Quarantine>,
+    /// Who is logged in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<Shown<'a>>,
 }
 
 #[derive(Serialize)]
