@@ -156,25 +156,31 @@ pub async fn begin<W: World>(
         until,
     };
     let id = mac.to_string();
+    let is_desk = |device: &Stored<Device>| {
+        may_stand(device, &session, session.since) && device.record.tenant == *tenant
+    };
+    let device = store::load::<Device, W>(world, &id).await?;
+    if !device.is_some_and(|device| is_desk(&device.stored)) {
+        return Ok(Err(Refused::NoDesk));
+    }
     let mark = finish::begin(world, Kind::Device, &id).await?;
     if !add_device(world, account.as_str(), mac, false).await? {
         finish::done(world, &mark).await?;
         return Ok(Err(Refused::NoRoom));
     }
     let mut former = None;
-    let mut is_desk = false;
-    store::update::<Device, W>(world, &id, |device| {
-        is_desk = may_stand(device, &session, session.since) && device.record.tenant == *tenant;
-        if is_desk {
-            former = device.state.end_session();
-            device.state.former_accounts.remove(account);
-            device.state.session = Some(session.clone());
+    let named = store::update::<Device, W>(world, &id, |device| {
+        if !is_desk(device) {
+            return false;
         }
-        is_desk
-    })
-    .await?;
-    if !is_desk {
-        // The mark stays: the account's list is put right by the scheduled handler.
+        former = device.state.end_session();
+        device.state.former_accounts.remove(account);
+        device.state.session = Some(session.clone());
+        true
+    });
+    if !named.await?.is_some_and(|device| is_desk(&device)) {
+        // On the account's list it is one too many, which costs a needless look.
+        finish::done(world, &mark).await?;
         return Ok(Err(Refused::NoDesk));
     }
     // Before the seat is taken, or a session could have no end.

@@ -92,6 +92,8 @@ fn two_tenants() -> Rc<Fake> {
             let path = format!("{collection}/{}", id(collection, tenant));
             put(&fake, &path, &record(collection, tenant));
         }
+        let path = format!("devices/{}/session", id("devices", tenant));
+        put(&fake, &path, &json!({ "account": id("accounts", tenant) }));
     }
     fake.clock.pass_s(120);
     block_on(tick::run(&*fake, None));
