@@ -76,22 +76,7 @@ impl Ingredients {
         mut device: Stored<Device>,
         from: From,
     ) -> Result<Self, Fault> {
-        let user = match (&device.state.session, from) {
-            (None, _) => None,
-            (Some(session), From::R2) => match session::stands(world, mac, &device).await? {
-                true => fetch::<Account, W>(world, from, [&session.account])
-                    .await?
-                    .pop(),
-                false => None,
-            },
-            // Whether the user logged in elsewhere since then, R2 alone knows: the phone keeps what it has.
-            (Some(session), From::Kv) if session::may_stand(&device, session, world.now()) => {
-                return Err(Fault::Broken("session in kv"));
-            }
-            (Some(_), From::Kv) => None,
-        };
-        let user =
-            user.filter(|(_, user)| user.alive() && user.record.tenant == device.record.tenant);
+        let user = user(world, mac, &device, from).await?;
         if user.is_none() {
             device.state.end_session();
         }
@@ -103,13 +88,12 @@ impl Ingredients {
             .await?
             .pop()
             .map(|(_, p)| p);
-        let accounts: BTreeMap<Id, Stored<Account>> = match user {
-            Some(user) => BTreeMap::from([user]),
-            None => {
-                let lines = device.record.lines.iter();
-                let read = fetch(world, from, lines.map(|line| &line.account)).await?;
-                read.into_iter().collect()
-            }
+        let accounts: BTreeMap<Id, Stored<Account>> = if let Some(user) = user {
+            BTreeMap::from([user])
+        } else {
+            let lines = device.record.lines.iter();
+            let read = fetch(world, from, lines.map(|line| &line.account)).await?;
+            read.into_iter().collect()
         };
         let pbxes = fetch(
             world,
@@ -477,6 +461,34 @@ impl Ingredients {
             .unwrap_or(Carried { rev, version });
         Some((account.clone(), carried))
     }
+}
+
+/// The user who is logged in at a phone, if the session stands.
+async fn user<W: World>(
+    world: &W,
+    mac: Mac,
+    device: &Stored<Device>,
+    from: From,
+) -> Result<Option<(Id, Stored<Account>)>, Fault> {
+    let Some(session) = &device.state.session else {
+        return Ok(None);
+    };
+    if from == From::Kv {
+        // Whether the user logged in elsewhere since then, R2 alone knows: the phone keeps what it has.
+        return if session::may_stand(device, session, world.now()) {
+            Err(Fault::Broken("session in kv"))
+        } else {
+            Ok(None)
+        };
+    }
+    if !session::stands(world, mac, device).await? {
+        return Ok(None);
+    }
+    let user = fetch::<Account, W>(world, from, [&session.account]).await?;
+    let ours = |(_, user): &(Id, Stored<Account>)| {
+        user.alive() && user.record.tenant == device.record.tenant
+    };
+    Ok(user.into_iter().find(ours))
 }
 
 /// The period of one phone: up to `most` minutes longer than the others', the same each time.

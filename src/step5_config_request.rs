@@ -51,6 +51,7 @@ mod tests {
             device,
             token: 1,
             key: None,
+            session: None,
             records: BTreeMap::from([("tenant/acme".to_owned(), tenant)]),
         }
     }
@@ -75,7 +76,10 @@ mod tests {
         assert!(stale(Some(&files), &sources(2, 6, 0), &[]));
         assert!(stale(None, &now, &[]));
         let key = KeyId::try_from("3f00000000000001".to_owned()).ok();
-        assert!(stale(Some(&files), &Sources { key, ..now }, &[]));
+        let other_key = Sources { key, ..now.clone() };
+        assert!(stale(Some(&files), &other_key, &[]));
+        let session = Some("0123456789abcdef".to_owned());
+        assert!(stale(Some(&files), &Sources { session, ..now }, &[]));
     }
 
     #[test]

@@ -110,7 +110,7 @@ fn after_a_logout_every_vendors_files_are_byte_for_byte_what_they_were() {
             assert_eq!(phone.lines[&1].user, "1002", "{what}");
             match &phone.lines[&1].credential {
                 Credential::Password(password) => {
-                    assert_eq!(password, "users-password-9", "{what}")
+                    assert_eq!(password, "users-password-9", "{what}");
                 }
                 Credential::Ha1(ha1) => assert_eq!(ha1.len(), 32, "{what}"),
             }
