@@ -116,19 +116,11 @@ impl Ingredients {
         Ok(made)
     }
 
-    /// The same with another version of one account, to see what would become of it.
-    ///
-    /// # Errors
-    /// A [`Fault`] as of [`Ingredients::phone`].
-    pub fn with_account(
-        mut self,
-        keys: &Keys,
-        id: Id,
-        account: Stored<Account>,
-    ) -> Result<Self, Fault> {
+    /// The same with another version of one account on the host's lines, to see what would become of it.
+    #[must_use]
+    pub fn with_account(mut self, id: Id, account: Stored<Account>) -> Self {
         self.accounts.insert(id, account);
-        self.seat(keys)?;
-        Ok(self)
+        self
     }
 
     /// Puts the user who is logged in into the phone's record. What its vendor's files cannot carry of

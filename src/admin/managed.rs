@@ -451,11 +451,13 @@ async fn phones_object<W: World>(
     let mut errors = Vec::new();
     for mac in &next.state.devices {
         let device = store::load::<Device, W>(world, &mac.to_string()).await?;
-        let Some(device) = device.filter(|device| device.stored.alive()) else {
+        let Some(mut device) = device.filter(|device| device.stored.alive()) else {
             continue;
         };
+        // Of a user who is logged in there, what the phone cannot carry is left out.
+        device.stored.state.session = None;
         let made = Ingredients::gather(world, *mac, device.stored, From::R2).await?;
-        let made = made.with_account(world.keys(), account.clone(), next.clone())?;
+        let made = made.with_account(account.clone(), next.clone());
         let phone = made.phone(world.keys(), "")?;
         let of_account = |pointer: &str| {
             let mut lines = phone.lines.iter().filter(|line| *line.id == account);
@@ -630,8 +632,11 @@ impl Managed for Device {
         next: &Stored<Self>,
     ) -> Result<(), Failure> {
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
-        // What the vendor's files cannot carry shows only with everything put together.
-        let made = Ingredients::gather(world, mac, next.clone(), From::R2).await?;
+        // What the vendor's files cannot carry shows only with everything put together: of the host, whoever
+        // is logged in now.
+        let mut host = next.clone();
+        host.state.session = None;
+        let made = Ingredients::gather(world, mac, host, From::R2).await?;
         let objections = vendor::objections(&made.phone(world.keys(), "")?);
         if !objections.is_empty() {
             let errors = objections
@@ -691,7 +696,9 @@ impl Managed for Device {
         stored: &Stored<Self>,
     ) -> Result<Vec<Objection>, Fault> {
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
-        let made = Ingredients::gather(world, mac, stored.clone(), From::R2).await?;
+        let mut host = stored.clone();
+        host.state.session = None;
+        let made = Ingredients::gather(world, mac, host, From::R2).await?;
         Ok(vendor::warnings(&made.phone(world.keys(), "")?))
     }
 }

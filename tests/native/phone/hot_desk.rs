@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 
 use dialtone::hot_desk::{FREE_TRIES, TRIES_OF_DEVICE};
-use dialtone::ports::World;
+use dialtone::ports::{Limit, World};
 use dialtone::record::Stored;
 use dialtone::record::account::Account;
 use dialtone::request::Request;
@@ -1166,6 +1166,55 @@ fn a_users_keys_are_checked_when_the_account_is_saved() {
     );
     desks.fake.clock.pass_s(1);
     assert_eq!(desks.user(MAC), "1002");
+}
+
+#[test]
+fn what_the_hosts_files_cannot_carry_is_refused_while_a_user_is_there_too() {
+    let desks = Desks::new();
+    desks.logs_in(MAC);
+    desks.fake.clock.pass_s(1);
+    for (path, body, pointer) in [
+        (
+            "accounts/acme-1001",
+            json!({ "password": "%NULL%" }),
+            "/password",
+        ),
+        (
+            "devices/805ec0000001",
+            json!({ "lines": [{ "line": 1, "account": "acme-1001", "label": "%NULL%" }] }),
+            "/lines/0/label",
+        ),
+    ] {
+        let answer = call(&desks.fake, Method::PATCH, path, &body);
+        assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path}");
+        let problem: Value = serde_json::from_slice(answer.body()).unwrap();
+        assert_eq!(problem["errors"][0]["pointer"], pointer);
+    }
+    // What it can is in the host's files after the logout.
+    patch(
+        &desks.fake,
+        "accounts/acme-1001",
+        &json!({ "password": "hosts-next" }),
+    );
+    assert!(!desks.acc(MAC).contains("hosts-next"));
+    desks.logs_out(MAC);
+    assert!(desks.acc(MAC).contains("hosts-next"));
+}
+
+#[test]
+fn wrong_pins_are_written_down_once_a_minute_and_capped_and_a_lock_is_heard_all_the_same() {
+    let desks = Desks::new();
+    for _ in 0..3 {
+        desks.is_refused(MAC, "nobody", "1");
+    }
+    assert_eq!(desks.fake.audited("pin.refused").len(), 1);
+    desks.fake.limit(Limit::Refusals, 0);
+    desks.fake.clock.pass_s(60);
+    for _ in 0..FREE_TRIES {
+        desks.is_refused(MAC, "1002", "1");
+    }
+    assert_eq!(desks.fake.audited("pin.refused").len(), 1);
+    assert_eq!(desks.fake.audited("pin.locked").len(), 1);
 }
 
 #[test]
