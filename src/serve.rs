@@ -44,7 +44,7 @@ pub struct Place<'a> {
 pub async fn phone<W: World>(world: &W, place: &Place<'_>, request: &Request) -> Answer {
     let reads = matches!(request.method, Method::GET | Method::HEAD);
     let uploads = request.method == Method::PUT && request.path.starts_with("/p/");
-    if !reads && !uploads && !is_login(request) {
+    if !reads && !uploads && !is_login(&request.method, &request.path) {
         return other_method().into();
     }
     let origin = request.origin(place.public_url);
@@ -66,10 +66,11 @@ pub async fn phone<W: World>(world: &W, place: &Place<'_>, request: &Request) ->
 }
 
 /// Whether it is a user's login or logout: `POST /p/{token}/hotdesk`.
-fn is_login(request: &Request) -> bool {
-    let name = request.path.strip_prefix("/p/");
+#[must_use]
+pub fn is_login(method: &Method, path: &str) -> bool {
+    let name = path.strip_prefix("/p/");
     let name = name.and_then(|rest| rest.split_once('/'));
-    request.method == Method::POST && name.is_some_and(|(_, name)| name == login::NAME)
+    *method == Method::POST && name.is_some_and(|(_, name)| name == login::NAME)
 }
 
 /// The answer to a method that nothing here takes: the same for every path and file.
@@ -606,7 +607,7 @@ pub(crate) async fn provision<W: World>(
         };
         return Ok((answer, Fate::Moved));
     }
-    if is_login(request) {
+    if is_login(&request.method, &request.path) {
         let answer = desk(world, origin, request, mac, &stored, from).await?;
         return Ok((answer, Fate::Beside));
     }
