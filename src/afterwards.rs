@@ -72,6 +72,28 @@ pub async fn write<W: World>(world: &W, what: Afterwards) {
             why,
             source,
         } => refused(world, *mac, tenant, *why, source).await,
+        Afterwards::WrongPin {
+            mac,
+            tenant,
+            account,
+            source,
+            locked,
+            held,
+        } => {
+            let event = |action| of_phone(world, *mac, tenant, action).with("source", source);
+            wrong_pin(world, *mac, event("pin.refused"), account.as_ref()).await;
+            if let Some(account) = account.as_ref().filter(|_| *locked) {
+                let event = Event {
+                    resource: format!("accounts/{account}"),
+                    ..event("pin.locked")
+                };
+                audit::note(world, &event.with("device", mac.to_string()).alarming()).await;
+            }
+            if *held {
+                audit::note(world, &event("pin.held").alarming()).await;
+            }
+            Ok(())
+        }
         Afterwards::Scanned { range } => {
             scanned(world, range).await;
             Ok(())
@@ -197,6 +219,21 @@ async fn refused<W: World>(
         .await?;
     }
     Ok(())
+}
+
+/// Writes a wrong PIN down: at most one a minute of a phone, and so many of all. That a user or a phone is
+/// locked is written in any case: each costs whoever does it five PINs.
+async fn wrong_pin<W: World>(world: &W, mac: Mac, event: Event, account: Option<&Id>) {
+    let of_device = format!("{mac} {}", event.action);
+    let few = world.within(Limit::RefusalsOfDevice, &of_device).await
+        && world.within(Limit::Refusals, &event.action).await;
+    if few {
+        let event = match account {
+            Some(account) => event.with("account", account.as_str()),
+            None => event,
+        };
+        audit::note_once_a_minute(world, &event).await;
+    }
 }
 
 /// Notes a contested claim; false if there was one in this minute.

@@ -25,6 +25,7 @@ use crate::record::token::Token;
 use crate::record::{Record, Stored};
 use crate::refusal;
 use crate::render::{self, From, Ingredients};
+use crate::session;
 use crate::step2_redirect::NamedRule;
 use crate::step5_config_request::stale;
 use crate::store::{self, Loaded};
@@ -326,6 +327,11 @@ async fn account<W: World>(world: &W, id: &str, origin: Option<&str>) -> Result<
     };
     // First what R2 decides and phones get; KV, which may be busy, last.
     names(world, id, &stored).await?;
+    if !stored.alive() {
+        let account = Id::try_from(id).map_err(|_| Fault::Broken("account id"))?;
+        let tenant = &stored.record.tenant;
+        session::account_deleted(world, &account, tenant).await?;
+    }
     for mac in &stored.state.devices {
         refresh(world, *mac, origin).await?;
     }
@@ -387,6 +393,9 @@ async fn device<W: World>(world: &W, id: &str, origin: Option<&str>) -> Result<(
         for line in &stored.record.lines {
             relist(world, &line.account).await?;
         }
+        if let Some(session) = &stored.state.session {
+            relist(world, &session.account).await?;
+        }
     }
     copy_device(world, id).await
 }
@@ -400,18 +409,12 @@ async fn copy_device<W: World>(world: &W, id: &str) -> Result<(), Fault> {
     .await
 }
 
-/// Takes a device off the accounts that it has no line with any more.
+/// Takes a device off the accounts that it has no line and no session with any more.
 async fn leave<W: World>(world: &W, mac: Mac, stored: &Stored<Device>) -> Result<(), Fault> {
     let left = &stored.state.former_accounts;
     for account in left {
-        let has = |device: &Stored<Device>| {
-            device.alive()
-                && device
-                    .record
-                    .lines
-                    .iter()
-                    .any(|line| line.account == *account)
-        };
+        session::clear_up(world, mac, account, &stored.record.tenant).await?;
+        let has = |device: &Stored<Device>| device.has_account(account);
         if !has(stored) {
             let taken = store::update::<Account, W>(world, account.as_str(), |account| {
                 account.state.devices.remove(&mac)
@@ -489,6 +492,7 @@ pub async fn refresh<W: World>(
         if !stored.alive() {
             return Ok(Some(stored));
         }
+        let session = stored.state.session.is_some();
         let made = Ingredients::gather(world, mac, stored, From::R2).await?;
         let sources = made.sources(world.keys(), &origin);
         let known: Vec<(String, u64)> = sources.records.clone().into_iter().collect();
@@ -497,7 +501,8 @@ pub async fn refresh<W: World>(
         let files = stored.state.files.as_ref();
         let good = !stale(files, &sources, &known)
             && files.is_some_and(|files| render::are_current(world.keys(), mac, files));
-        if good && stored.state.policy == policy {
+        let ended = session && stored.state.session.is_none();
+        if good && !ended && stored.state.policy == policy {
             return Ok(Some(stored));
         }
         stored.state.files = Some(made.files(world, &origin)?);

@@ -10,6 +10,9 @@
 //! | `gone/{pbx}/{username}` | | the tombstone: this may be deleted at the PBX |
 //! | `unfinished/{kind}/{id}/{nonce}` | | a save that the scheduled handler must finish if nobody else does |
 //! | `pbx-state/{pbx}` | | who is registered, what was pushed |
+//! | `session/{account}` | | at which phone a user is logged in |
+//! | `session-end/{until}/{account}` | | that a session ends then |
+//! | `tries/account/{account}`, `tries/device/{mac}`, `tries/nobody/{mac}` | | wrong PINs |
 //! | `reconcile` | | the last run |
 //! | `rekey` | | how far a change of `SEAL_KEY` is |
 //! | `upload/{mac}/{name}` | | what a phone put there, sealed |
@@ -31,6 +34,7 @@ use crate::keys::hex;
 use crate::mac::Mac;
 use crate::record::token::Identity;
 use crate::text::{Id, Username};
+use crate::time::Timestamp;
 
 /// The kinds of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -231,6 +235,48 @@ pub fn pbx_state(pbx: &Id) -> String {
     format!("pbx-state/{pbx}")
 }
 
+/// `session/{account}`: at which phone a user is logged in.
+#[must_use]
+pub fn session(account: &Id) -> String {
+    format!("session/{account}")
+}
+
+/// `session-end/{until:012}/{account}`: that a session of the account ends then. Sorts by time.
+#[must_use]
+pub fn session_end(until: Timestamp, account: &Id) -> String {
+    format!("{ALL_SESSION_ENDS}{:012}/{account}", until.0)
+}
+
+/// The prefix of all ends of sessions.
+pub const ALL_SESSION_ENDS: &str = "session-end/";
+
+/// Reads what [`session_end`] made.
+#[must_use]
+pub fn parse_session_end(key: &str) -> Option<(Timestamp, Id)> {
+    let (until, account) = key.strip_prefix(ALL_SESSION_ENDS)?.split_once('/')?;
+    let until = until.parse().ok().map(Timestamp);
+    until.zip(Id::try_from(account).ok())
+}
+
+/// `tries/account/{account}`: wrong PINs for a user.
+#[must_use]
+pub fn tries_of_account(account: &Id) -> String {
+    format!("tries/account/{account}")
+}
+
+/// `tries/device/{mac}`: wrong PINs at a phone.
+#[must_use]
+pub fn tries_of_device(mac: Mac) -> String {
+    format!("tries/device/{mac}")
+}
+
+/// `tries/nobody/{mac}`: PINs at a phone for users whom nobody knows. It costs what a user's own count
+/// costs, and limits nothing.
+#[must_use]
+pub fn tries_of_nobody(mac: Mac) -> String {
+    format!("tries/nobody/{mac}")
+}
+
 /// Whose chain of the audit it is. `-` is no id that a tenant can have.
 #[must_use]
 pub fn audit_owner(tenant: Option<&Id>) -> &str {
@@ -355,6 +401,23 @@ mod tests {
             "unfinished/device/a",
         ] {
             assert_eq!(parse_record(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_sessions_sort_by_time_and_read_back() {
+        let acme = Id::try_from("acme-1001").unwrap();
+        let ends = [9, 10, 1_795_424_400].map(|at| session_end(Timestamp(at), &acme));
+        assert!(ends.is_sorted(), "{ends:?}");
+        let read = parse_session_end(&ends[2]);
+        assert_eq!(read, Some((Timestamp(1_795_424_400), acme)));
+        for wrong in [
+            "session-end/x/a",
+            "session-end/1",
+            "session-end/1/A",
+            "session/a",
+        ] {
+            assert_eq!(parse_session_end(wrong), None, "{wrong}");
         }
     }
 

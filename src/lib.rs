@@ -32,6 +32,7 @@
 // Words
 pub mod access;
 pub mod fault;
+pub mod hot_desk;
 pub mod ident;
 pub mod json;
 pub mod key;
@@ -65,12 +66,14 @@ pub mod diagnosis;
 pub mod entry;
 pub mod finish;
 pub mod guesses;
+pub mod login;
 pub mod reconcile;
 pub mod refusal;
 pub mod rekey;
 pub mod render;
 pub mod rotation;
 pub mod serve;
+pub mod session;
 pub mod stage;
 pub mod store;
 pub mod tick;

@@ -360,6 +360,9 @@ const CALLS_OF_COPY: u32 = 4;
 /// profile, a PBX, and the put.
 const CALLS_OF_REFRESH: u32 = 5;
 
+/// What it needs more for a phone that somebody is logged in at: the seat and the account.
+const CALLS_OF_SESSION: u32 = 2;
+
 /// Whether something was looked at, or must wait for the next run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
@@ -546,7 +549,13 @@ impl<W: World> Pass<'_, W> {
         let old_files = files.is_some_and(|files| !render::are_current(keys, mac, files));
         if old_files {
             let lines = u32::try_from(stored.record.lines.len()).unwrap_or(u32::MAX);
-            if !self.takes(CALLS_OF_REFRESH.saturating_add(lines)) {
+            let session = stored
+                .state
+                .session
+                .as_ref()
+                .map_or(0, |_| CALLS_OF_SESSION);
+            let calls = CALLS_OF_REFRESH.saturating_add(lines);
+            if !self.takes(calls.saturating_add(session)) {
                 return Ok(Look::Later);
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fault::Fault;
+use crate::hot_desk;
 use crate::key::{self, Kind};
 use crate::keys::{Capability, Keys, Signed};
 use crate::mac::Mac;
@@ -15,12 +16,13 @@ use crate::record::settings::{ADMIN_PASSWORD, Setting, Settings, USER_PASSWORD};
 use crate::record::tenant::Tenant;
 use crate::record::{Record, Stored};
 use crate::secret::Secret;
+use crate::session;
 use crate::step3_boot_request::Part;
 use crate::step4_boot_file::{Effective, Phone};
-use crate::step6_config_files::PhoneLine;
+use crate::step6_config_files::{self, PhoneLine};
 use crate::store;
 use crate::text::Id;
-use crate::vendor;
+use crate::vendor::{self, Objection};
 
 /// The records that a phone's files are made of.
 #[derive(Debug, Clone)]
@@ -33,6 +35,16 @@ pub struct Ingredients {
     profile: Option<Stored<Profile>>,
     accounts: BTreeMap<Id, Stored<Account>>,
     pbxes: BTreeMap<Id, Stored<Pbx>>,
+    /// The user who is logged in.
+    seated: Option<Seated>,
+}
+
+/// The phone's and the user's record while the user is logged in, without what the phone cannot carry.
+#[derive(Debug, Clone)]
+struct Seated {
+    device: Device,
+    account: Account,
+    left_out: Vec<Objection>,
 }
 
 /// One level of settings.
@@ -53,16 +65,21 @@ pub enum From {
 }
 
 impl Ingredients {
-    /// Reads everything that a device's files are made of.
+    /// Reads everything that a device's files are made of. A session that stands no more is ended in
+    /// [`Ingredients::device`]: the files are the host's then.
     ///
     /// # Errors
     /// The store's [`Fault`].
     pub async fn gather<W: World>(
         world: &W,
         mac: Mac,
-        device: Stored<Device>,
+        mut device: Stored<Device>,
         from: From,
     ) -> Result<Self, Fault> {
+        let user = user(world, mac, &device, from).await?;
+        if user.is_none() {
+            device.state.end_session();
+        }
         let tenant = fetch(world, from, [&device.record.tenant])
             .await?
             .pop()
@@ -71,14 +88,13 @@ impl Ingredients {
             .await?
             .pop()
             .map(|(_, p)| p);
-        let accounts: BTreeMap<Id, Stored<Account>> = fetch(
-            world,
-            from,
-            device.record.lines.iter().map(|line| &line.account),
-        )
-        .await?
-        .into_iter()
-        .collect();
+        let accounts: BTreeMap<Id, Stored<Account>> = if let Some(user) = user {
+            BTreeMap::from([user])
+        } else {
+            let lines = device.record.lines.iter();
+            let read = fetch(world, from, lines.map(|line| &line.account)).await?;
+            read.into_iter().collect()
+        };
         let pbxes = fetch(
             world,
             from,
@@ -87,17 +103,20 @@ impl Ingredients {
         .await?
         .into_iter()
         .collect();
-        Ok(Self {
+        let mut made = Self {
             mac,
             device,
             tenant,
             profile,
             accounts,
             pbxes,
-        })
+            seated: None,
+        };
+        made.seat(world.keys())?;
+        Ok(made)
     }
 
-    /// The same with another version of one account, to see what would become of it.
+    /// The same with another version of one account on the host's lines, to see what would become of it.
     #[must_use]
     pub fn with_account(mut self, id: Id, account: Stored<Account>) -> Self {
         self.accounts.insert(id, account);
@@ -128,6 +147,51 @@ impl Ingredients {
         })
     }
 
+    /// Puts the user who is logged in into the phone's record. What its vendor's files cannot carry of
+    /// the user is left out: nobody is kept from logging in by a key that this phone does not have.
+    fn seat(&mut self, keys: &Keys) -> Result<(), Fault> {
+        self.seated = None;
+        let Some(session) = &self.device.state.session else {
+            return Ok(());
+        };
+        let Some(account) = self.accounts.get(&session.account) else {
+            return Ok(());
+        };
+        let host = &self.device.record;
+        let model = vendor::model(host.vendor, &host.model)
+            .ok_or(Fault::Broken("model not in catalogue"))?;
+        self.seated = Some(Seated {
+            device: hot_desk::seated(host, &session.account, &account.record),
+            account: account.record.clone(),
+            left_out: Vec::new(),
+        });
+        // Each round takes something out.
+        loop {
+            let mut objections = step6_config_files::check(self.record(), model);
+            objections.extend(vendor::objections(&self.phone(keys, "")?));
+            let Some(seated) = &mut self.seated else {
+                return Ok(());
+            };
+            if !hot_desk::leave_out(&mut seated.device, &mut seated.account, &objections) {
+                return Ok(());
+            }
+            seated.left_out.extend(objections);
+        }
+    }
+
+    /// The phone's record: with the user who is logged in, if anybody is.
+    fn record(&self) -> &Device {
+        let seated = self.seated.as_ref();
+        seated.map_or(&self.device.record, |seated| &seated.device)
+    }
+
+    /// What the phone's files leave out of the user who is logged in.
+    #[must_use]
+    pub fn left_out(&self) -> &[Objection] {
+        let seated = self.seated.as_ref();
+        seated.map_or(&[], |seated| &seated.left_out)
+    }
+
     /// The revisions of the shared records, by key; 0 for one that is not there.
     fn revisions(&self) -> BTreeMap<String, u64> {
         let record = &self.device.record;
@@ -143,11 +207,15 @@ impl Ingredients {
         if let Some(profile) = &record.profile {
             note(Kind::Profile, profile, self.profile.as_ref().map(|p| p.rev));
         }
-        for line in &record.lines {
+        // Of the user also if the phone carries no line of it: another password may be one that it does.
+        let user = self.device.state.session.as_ref();
+        let lines = record.lines.iter().map(|line| &line.account);
+        let lines = lines.filter(|_| user.is_none());
+        for account in lines.chain(user.map(|session| &session.account)) {
             note(
                 Kind::Account,
-                &line.account,
-                self.accounts.get(&line.account).map(|a| a.rev),
+                account,
+                self.accounts.get(account).map(|a| a.rev),
             );
         }
         for account in self.accounts.values() {
@@ -240,7 +308,8 @@ impl Ingredients {
     /// # Errors
     /// A [`Fault`] if the model is not in the catalogue or a password cannot be opened.
     pub fn phone<'a>(&'a self, keys: &Keys, base: &'a str) -> Result<Phone<'a>, Fault> {
-        let device = &self.device.record;
+        let device = self.record();
+        let user = self.seated.as_ref().map(|seated| &seated.account);
         let model = vendor::model(device.vendor, &device.model)
             .ok_or(Fault::Broken("model not in catalogue"))?;
         let mut lines = Vec::new();
@@ -257,6 +326,8 @@ impl Ingredients {
                 .sealed
                 .get("password")
                 .ok_or(Fault::Broken("no password"))?;
+            // A phone with a user has no other line.
+            let record = user.unwrap_or(&account.record);
             lines.push(PhoneLine {
                 index,
                 id: &line.account,
@@ -264,8 +335,8 @@ impl Ingredients {
                 label: line
                     .label
                     .as_ref()
-                    .map_or(account.record.display_name(), |label| label.as_str()),
-                account: &account.record,
+                    .map_or(record.display_name(), |label| label.as_str()),
+                account: record,
                 password: keys.open_secret(&place, sealed)?,
                 pbx: &pbx.record,
             });
@@ -408,6 +479,34 @@ impl Ingredients {
     }
 }
 
+/// The user who is logged in at a phone, if the session stands.
+async fn user<W: World>(
+    world: &W,
+    mac: Mac,
+    device: &Stored<Device>,
+    from: From,
+) -> Result<Option<(Id, Stored<Account>)>, Fault> {
+    let Some(session) = &device.state.session else {
+        return Ok(None);
+    };
+    if from == From::Kv {
+        // Whether the user logged in elsewhere since then, R2 alone knows: the phone keeps what it has.
+        return if session::may_stand(device, session, world.now()) {
+            Err(Fault::Broken("session in kv"))
+        } else {
+            Ok(None)
+        };
+    }
+    if !session::stands(world, mac, device).await? {
+        return Ok(None);
+    }
+    let user = fetch::<Account, W>(world, from, [&session.account]).await?;
+    let ours = |(_, user): &(Id, Stored<Account>)| {
+        user.alive() && user.record.tenant == device.record.tenant
+    };
+    Ok(user.into_iter().find(ours))
+}
+
 /// The period of one phone: up to `most` minutes longer than the others', the same each time.
 fn spread(minutes: u32, most: u32, mac: Mac) -> u32 {
     // The last bytes of a MAC count up; a multiplication scatters them (Knuth, 6.4).
@@ -439,6 +538,7 @@ pub fn expected_sources(keys: &Keys, device: &Stored<Device>, origin: &str) -> S
         device: device.edition,
         token: device.state.access.token,
         key: Some(keys.id()),
+        session: device.state.session.as_ref().map(|s| s.id.clone()),
         records: BTreeMap::new(),
     }
 }

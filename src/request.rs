@@ -86,6 +86,21 @@ pub enum Afterwards {
         /// [`Source::neighbourhood`] of the caller.
         source: String,
     },
+    /// At a phone a user or a PIN was wrong.
+    WrongPin {
+        /// The phone.
+        mac: Mac,
+        /// Whose it is.
+        tenant: Id,
+        /// The user, if there is one who could log in there.
+        account: Option<Id>,
+        /// [`Source::neighbourhood`] of the caller.
+        source: String,
+        /// Whether no PIN of the user is looked at for a while.
+        locked: bool,
+        /// Whether none is at the phone.
+        held: bool,
+    },
     /// Too many asked for MACs of a range that nobody has.
     Scanned {
         /// [`Mac::range`].

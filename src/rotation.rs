@@ -76,8 +76,7 @@ pub fn fetched<'a>(
 ) -> Fetched {
     let mut so_far = Fetched::NoPhone;
     for device in devices {
-        let has_line = device.record.lines.iter().any(|l| l.account == *account);
-        if !device.alive() || !has_line {
+        if !device.has_account(account) {
             continue;
         }
         let files = device.state.files.as_ref();

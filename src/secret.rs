@@ -73,6 +73,22 @@ impl TryFrom<String> for Secret {
     }
 }
 
+/// Reads a password or PIN, or the empty text that takes one away.
+///
+/// # Errors
+/// The deserializer's, or why the text is none.
+pub fn secret_or_empty<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Secret>, D::Error> {
+    match Option::<String>::deserialize(deserializer)? {
+        Some(text) if text.is_empty() => Ok(Some(Secret::nothing())),
+        Some(text) => Secret::try_from(text)
+            .map(Some)
+            .map_err(serde::de::Error::custom),
+        None => Ok(None),
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")

@@ -30,7 +30,7 @@ use crate::step5_config_request::{has_it, stale};
 use crate::store::{self, Loaded};
 use crate::time::Timestamp;
 use crate::vendor::{self, Asked, Asker, CertificateMac, Document, Redirect, VendorId};
-use crate::{ident, upload};
+use crate::{ident, login, session, upload};
 
 /// Where this Dialtone stands: what its variables say.
 pub struct Place<'a> {
@@ -44,7 +44,7 @@ pub struct Place<'a> {
 pub async fn phone<W: World>(world: &W, place: &Place<'_>, request: &Request) -> Answer {
     let reads = matches!(request.method, Method::GET | Method::HEAD);
     let uploads = request.method == Method::PUT && request.path.starts_with("/p/");
-    if !reads && !uploads {
+    if !reads && !uploads && !is_login(&request.method, &request.path) {
         return other_method().into();
     }
     let origin = request.origin(place.public_url);
@@ -63,6 +63,14 @@ pub async fn phone<W: World>(world: &W, place: &Place<'_>, request: &Request) ->
         let [spread] = world.random().unwrap_or([0]);
         unavailable(spread).into()
     })
+}
+
+/// Whether it is a user's login or logout: `POST /p/{token}/hotdesk`.
+#[must_use]
+pub fn is_login(method: &Method, path: &str) -> bool {
+    let name = path.strip_prefix("/p/");
+    let name = name.and_then(|rest| rest.split_once('/'));
+    *method == Method::POST && name.is_some_and(|(_, name)| name == login::NAME)
 }
 
 /// The answer to a method that nothing here takes: the same for every path and file.
@@ -605,6 +613,10 @@ pub(crate) async fn provision<W: World>(
         };
         return Ok((answer, Fate::Moved));
     }
+    if is_login(&request.method, &request.path) {
+        let answer = desk(world, origin, request, mac, &stored, from).await?;
+        return Ok((answer, Fate::Beside));
+    }
     let device = &stored.record;
     let model = vendor::model(device.vendor, &device.model)
         .ok_or(Fault::Broken("model not in catalogue"))?;
@@ -654,6 +666,25 @@ fn turned_away(request: &Request, mac: Mac, device: &Stored<Device>, why: Why) -
             source: request.source.neighbourhood(),
         }),
     }
+}
+
+/// A user's login or logout, if the phone is for that.
+async fn desk<W: World>(
+    world: &W,
+    origin: &str,
+    request: &Request,
+    mac: Mac,
+    stored: &Stored<Device>,
+    from: From,
+) -> Result<Answer, Fault> {
+    if from == From::Kv {
+        // R2 decides who is logged in.
+        return Err(Fault::Broken("r2"));
+    }
+    if !request.is_private() && !stored.state.policy.allow_plain_http {
+        return Ok(refuse().into());
+    }
+    login::answer(world, origin, request, mac, stored).await
 }
 
 /// One generated file as an answer.
@@ -770,16 +801,19 @@ async fn fresh<W: World>(
         stored.state.files = Some(files);
         return Ok(Fresh { stored, allowed });
     }
+    // Nobody gets a user's files of whom R2 does not say at this moment that the user is here.
+    let ended = stored.state.session.is_some() && !session::stands(world, mac, &stored).await?;
     let known = match &stored.state.files {
         None => Vec::new(),
         Some(files) => revisions(world, files.sources.records.keys().cloned().collect()).await,
     };
     let expected = render::expected_sources(world.keys(), &stored, origin);
-    if stale(stored.state.files.as_ref(), &expected, &known) {
+    if ended || stale(stored.state.files.as_ref(), &expected, &known) {
         match finish::refresh(world, mac, Some(origin)).await {
             Ok(Some(refreshed)) => stored = refreshed,
             Ok(None) => return Err(Fault::Broken("device vanished")),
-            Err(fault) if stored.state.files.is_some() => {
+            // Another user's file is not, nor the host's to who has just logged in.
+            Err(fault) if stored.state.files.is_some() && !of_another(&stored, ended) => {
                 // Yesterday's file is better than none: the phone stays as it is.
                 world.log(Level::Error, "refresh.failed", &[("fault", fault.label())]);
             }
@@ -788,6 +822,14 @@ async fn fresh<W: World>(
     }
     let allowed = stored.state.policy.allow_plain_http;
     Ok(Fresh { stored, allowed })
+}
+
+/// Whether a phone's files are those of somebody else than who is there now.
+fn of_another(stored: &Stored<Device>, ended: bool) -> bool {
+    let files = stored.state.files.as_ref();
+    let made_for = files.and_then(|files| files.sources.session.as_ref());
+    let now = stored.state.session.as_ref().filter(|_| !ended);
+    made_for != now.map(|session| &session.id)
 }
 
 /// The revisions that KV knows of these records. A KV that fails knows nothing: what R2 has is

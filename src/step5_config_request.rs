@@ -10,7 +10,7 @@ use http::header::IF_NONE_MATCH;
 use crate::record::device::{FileSet, Sources};
 
 /// Whether files made of `sources` are older than what is known: the device itself, the code, the
-/// place they are served from, the key that signs their URLs, and `known` revisions of the shared records by key.
+/// place they are served from, the key that signs their URLs, who is logged in, and `known` revisions of the shared records by key.
 #[must_use]
 pub fn stale(files: Option<&FileSet>, device: &Sources, known: &[(String, u64)]) -> bool {
     let Some(files) = files else { return true };
@@ -20,6 +20,7 @@ pub fn stale(files: Option<&FileSet>, device: &Sources, known: &[(String, u64)])
         || made.device < device.device
         || made.token != device.token
         || made.key != device.key
+        || made.session != device.session
         || known
             .iter()
             .any(|(key, rev)| made.records.get(key).is_none_or(|made| made < rev))
@@ -50,6 +51,7 @@ mod tests {
             device,
             token: 1,
             key: None,
+            session: None,
             records: BTreeMap::from([("tenant/acme".to_owned(), tenant)]),
         }
     }
@@ -74,7 +76,10 @@ mod tests {
         assert!(stale(Some(&files), &sources(2, 6, 0), &[]));
         assert!(stale(None, &now, &[]));
         let key = KeyId::try_from("3f00000000000001".to_owned()).ok();
-        assert!(stale(Some(&files), &Sources { key, ..now }, &[]));
+        let other_key = Sources { key, ..now.clone() };
+        assert!(stale(Some(&files), &other_key, &[]));
+        let session = Some("0123456789abcdef".to_owned());
+        assert!(stale(Some(&files), &Sources { session, ..now }, &[]));
     }
 
     #[test]

@@ -87,6 +87,21 @@ pub fn uri_host(host: &Host) -> String {
     }
 }
 
+/// What is wrong with a key's value, whatever phone it is on.
+#[must_use]
+pub fn wrong_value(button: &Button) -> Option<&'static str> {
+    match &button.value {
+        None if button.function.needs_value() => Some("must be given for a key of this type"),
+        Some(value) if button.function == Function::Url && value.is_dial() => {
+            Some("must be an http or https URL")
+        }
+        Some(value) if button.function != Function::Url && !value.is_dial() => {
+            Some("must be what can be dialled")
+        }
+        _ => None,
+    }
+}
+
 /// What a record asks of a model that the model does not have.
 #[must_use]
 pub fn check(device: &Device, model: &Model) -> Vec<Objection> {
@@ -154,17 +169,7 @@ pub fn check(device: &Device, model: &Model) -> Vec<Objection> {
                 ),
             );
         }
-        let wrong = match &button.value {
-            None if button.function.needs_value() => Some("must be given for a key of this type"),
-            Some(value) if button.function == Function::Url && value.is_dial() => {
-                Some("must be an http or https URL")
-            }
-            Some(value) if button.function != Function::Url && !value.is_dial() => {
-                Some("must be what can be dialled")
-            }
-            _ => None,
-        };
-        if let Some(wrong) = wrong {
+        if let Some(wrong) = wrong_value(button) {
             object(format!("/buttons/{n}/value"), wrong.to_owned());
         }
         if let Some(line) = button.line

@@ -23,6 +23,7 @@ use crate::record::Stored;
 use crate::record::account::Account;
 use crate::record::pbx::{Mode, Pbx};
 use crate::rekey;
+use crate::session;
 use crate::step7_register as register;
 use crate::store::{self, Loaded};
 use crate::text::{Id, Username};
@@ -197,11 +198,12 @@ impl<W: World> Run<'_, W> {
         let origin = public_url.map(|url| url.trim_end_matches('/'));
         let audit = Allowance::new(&self.calls, chaining::CALLS);
         // Side by side: a save that takes long to finish holds up no PBX.
-        let ((finished, unfinished), seen, (), ()) = future::join4(
+        let ((finished, unfinished), seen, (), (), ()) = future::join5(
             self.finish_saves(origin),
             self.pbxes(),
             self.rekey(),
             chaining::pass(self.world, self.began, &audit),
+            self.end_sessions(origin),
         )
         .await;
         let (accounts, pbxes) = seen?;
@@ -229,6 +231,28 @@ impl<W: World> Run<'_, W> {
         if let Err(fault) = rekey::run(self.world).await {
             self.world
                 .log(Level::Error, "rekey.fault", &[("fault", fault.label())]);
+        }
+    }
+
+    /// Ends the sessions at hot-desking phones whose time is over.
+    async fn end_sessions(&self, origin: Option<&str>) {
+        self.spend(1);
+        let due = match session::due(self.world).await {
+            Ok(due) => due,
+            Err(fault) => {
+                let fields = [("fault", fault.label())];
+                return self.world.log(Level::Error, "tick.sessions", &fields);
+            }
+        };
+        for (until, account) in due {
+            if self.is_over() || self.world.now().since(self.began) >= FINISH_S {
+                return;
+            }
+            self.spend(session::CALLS_OF_END);
+            if let Err(fault) = session::end_due(self.world, origin, until, &account).await {
+                let fields = [("account", account.as_str()), ("fault", fault.label())];
+                self.world.log(Level::Warn, "session.unfinished", &fields);
+            }
         }
     }
 

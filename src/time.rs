@@ -55,6 +55,40 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// Whole hours, 1 to 168: a session outlives no week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Hours(u64);
+
+impl Hours {
+    /// How long a session lasts if nobody says: a working day, with its overtime.
+    pub const SESSION: Self = Self(12);
+
+    /// The length in seconds.
+    #[must_use]
+    pub fn seconds(self) -> u64 {
+        self.0 * 3_600
+    }
+}
+
+impl TryFrom<u64> for Hours {
+    type Error = &'static str;
+
+    fn try_from(hours: u64) -> Result<Self, Self::Error> {
+        if (1..=168).contains(&hours) {
+            Ok(Self(hours))
+        } else {
+            Err("must be between 1 and 168 hours")
+        }
+    }
+}
+
+impl From<Hours> for u64 {
+    fn from(hours: Hours) -> Self {
+        hours.0
+    }
+}
+
 /// How long a window stays open: `30m`, `24h`, `7d`; at least a minute, at most 30 days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {

@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::key::Kind;
 use crate::ports::World;
 use crate::record::Stored;
-use crate::record::account::Account;
+use crate::record::account::{Account, PIN};
 use crate::request::Request;
 use crate::rotation;
 use crate::secret::Secret;
@@ -63,6 +63,7 @@ pub fn keep_former<W: World>(
     at_once: bool,
 ) -> Result<(), Fault> {
     next.state.former_passwords.clear();
+    note_pin(world, id, next, before);
     let Some(before) = before.filter(|before| before.alive()) else {
         return Ok(());
     };
@@ -104,6 +105,24 @@ pub fn keep_former<W: World>(
         next.sealed.insert(slot.sealed().to_owned(), sealed);
     }
     Ok(())
+}
+
+/// Notes which save brought the PIN: what was counted of wrong ones is of the former PIN.
+fn note_pin<W: World>(
+    world: &W,
+    id: &str,
+    next: &mut Stored<Account>,
+    before: Option<&Stored<Account>>,
+) {
+    let pin = |stored: &Stored<Account>| {
+        let place = secret_place(Kind::Account, id, PIN);
+        let sealed = stored.sealed.get(PIN)?;
+        world.keys().open_secret(&place, sealed).ok()
+    };
+    let before = before.filter(|before| before.alive());
+    if before.is_none_or(|before| pin(before) != pin(next)) {
+        next.state.pin_rev = next.rev;
+    }
 }
 
 /// `POST /accounts/{id}/rotate`: a new password. `{"now": true}`: the former ones end at once, not

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::caller::Role;
-use super::problem::{Failure, Kind as ProblemKind, Problem};
+use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::{self, Context, not_found};
 use super::{body, parameters};
 use crate::audit::{self, Event};
@@ -18,7 +18,7 @@ use crate::keys::{Capability, KeyId, Signed};
 use crate::mac::Mac;
 use crate::ports::World;
 use crate::record::Stored;
-use crate::record::device::{Access, Device, Former, Window};
+use crate::record::device::{Access, Device, Former, Whereabouts, Window};
 use crate::render::{self, From, Ingredients};
 use crate::request::{Request, respond};
 use crate::secret::Secret;
@@ -108,25 +108,23 @@ pub async fn act<W: World>(
         /// As in a device's record, where it opens a window on create.
         arm: Option<Span>,
     }
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Nothing {}
-
     super::no_parameters(request)?;
-    let members = body::object(request)?;
-    let span = if action == "arm" {
-        let arm: Arm = body::parse(members)?;
-        arm.arm.map_or(DEFAULT_WINDOW_S, |span| span.seconds)
-    } else {
-        let Nothing {} = body::parse(members)?;
-        0
-    };
+    let (mut span, mut place) = (0, None);
+    match action {
+        "arm" => {
+            let arm: Arm = body::parse(body::object(request)?)?;
+            span = arm.arm.map_or(DEFAULT_WINDOW_S, |span| span.seconds);
+        }
+        "release" => place = Some(released(request)?),
+        _ => body::nothing(request)?,
+    }
     let id = mac.to_string();
     if load(world, context, mac).await?.record.decoy {
         let detail = "the device is a decoy: nobody ever gets anything of it";
         return Err(Problem::new(ProblemKind::InUse, detail).into());
     }
     let (now, key) = (world.now(), world.keys().id());
+    let mut refused = None;
     let mark = finish::begin(world, Kind::Device, &id).await?;
     let changed = store::update::<Device, W>(world, &id, |stored| {
         if !visible(context, mac, stored) {
@@ -135,7 +133,12 @@ pub async fn act<W: World>(
         match action {
             "arm" => arm(stored, now, span, key),
             "rotate" => rotate(stored, now),
-            "release" => return release(stored),
+            "release" => {
+                refused = place
+                    .as_ref()
+                    .and_then(|place| release(stored, place).err());
+                return refused.is_none();
+            }
             _ => revoke(stored, key),
         }
         true
@@ -144,6 +147,10 @@ pub async fn act<W: World>(
     let Some(stored) = changed.filter(|stored| visible(context, mac, stored)) else {
         return Err(not_found::<Device>(&id).into());
     };
+    if let Some(refused) = refused {
+        finish::done(world, &mark).await?;
+        return Err(refused.into());
+    }
     save::follow_up(world, context, Kind::Device, &id, &mark).await;
     let event = match action {
         "arm" => "device.armed",
@@ -219,19 +226,51 @@ pub fn revoke(stored: &mut Stored<Device>, key: KeyId) {
     access.key = Some(key);
     stored.state.window = None;
     stored.state.contested = None;
+    // Whoever has the phone now is not the user who logged in.
+    stored.state.end_session();
     // It may come back at another customer's.
     stored.state.places.clear();
     stored.state.quarantine = None;
     stored.state.seen = crate::record::device::Seen::default();
 }
 
-/// Lets a phone be where it was put in quarantine; false if it was in none.
-pub fn release(stored: &mut Stored<Device>) -> bool {
-    let quarantine = stored.state.quarantine.take();
-    quarantine.is_some_and(|quarantine| {
-        stored.state.settle_at(Some(quarantine.place));
-        true
-    })
+/// Reads which place an admin releases a phone at.
+fn released(request: &Request) -> Result<Whereabouts, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Release {
+        country: Option<String>,
+        asn: Option<u32>,
+    }
+    let Release { country, asn } = body::parse(body::object(request)?)?;
+    if country.is_none() && asn.is_none() {
+        let detail = "must say where, as the device's status has it under quarantine";
+        let fields = ["/country", "/asn"].map(|field| FieldError::new(field, detail));
+        return Err(Problem::invalid(fields.into()));
+    }
+    Ok(Whereabouts { country, asn })
+}
+
+/// Lets a phone be where it was put in quarantine, if that is where the admin means: somebody else may have
+/// come from yet another place since the admin looked.
+///
+/// # Errors
+/// A [`Problem`] if the phone is in no quarantine, or in one for another place.
+pub fn release(stored: &mut Stored<Device>, place: &Whereabouts) -> Result<(), Problem> {
+    match stored.state.quarantine.take_if(|now| now.place == *place) {
+        Some(quarantine) => {
+            stored.state.settle_at(Some(quarantine.place));
+            Ok(())
+        }
+        None if stored.state.quarantine.is_some() => {
+            let detail = "the phone last came from another place: look at quarantine in its status";
+            Err(Problem::new(ProblemKind::PreconditionFailed, detail))
+        }
+        None => {
+            let detail = "the device is in no quarantine";
+            Err(Problem::new(ProblemKind::InUse, detail))
+        }
+    }
 }
 
 /// `GET /devices/{mac}/files`: what a phone gets, by name.

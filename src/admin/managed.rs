@@ -10,6 +10,7 @@ use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::{Context, held as held_back, tell_taken};
 use crate::audit;
 use crate::fault::Fault;
+use crate::hot_desk;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
 use crate::ports::{Object, Objects, Only, World};
@@ -366,6 +367,8 @@ impl Managed for Account {
         if errors.is_empty() && !has::<Pbx, W>(world, &self.tenant, &self.pbx).await? {
             errors.push(FieldError::new("/pbx", "the tenant has no such PBX"));
         }
+        let objections = hot_desk::check(&self.buttons).into_iter();
+        errors.extend(objections.map(|o| FieldError::new(o.pointer, o.detail)));
         Ok(errors)
     }
 
@@ -448,9 +451,11 @@ async fn phones_object<W: World>(
     let mut errors = Vec::new();
     for mac in &next.state.devices {
         let device = store::load::<Device, W>(world, &mac.to_string()).await?;
-        let Some(device) = device.filter(|device| device.stored.alive()) else {
+        let Some(mut device) = device.filter(|device| device.stored.alive()) else {
             continue;
         };
+        // Of a user who is logged in there, what the phone cannot carry is left out.
+        device.stored.state.session = None;
         let made = Ingredients::gather(world, *mac, device.stored, From::R2).await?;
         let made = made.with_account(account.clone(), next.clone());
         let phone = made.phone(world.keys(), "")?;
@@ -474,13 +479,8 @@ async fn phones_object<W: World>(
 async fn has_line<W: World>(world: &W, mac: Mac, account: &str) -> Result<bool, Fault> {
     let device = store::load::<Device, W>(world, &mac.to_string()).await?;
     Ok(device.is_some_and(|device| {
-        device.stored.alive()
-            && device
-                .stored
-                .record
-                .lines
-                .iter()
-                .any(|l| l.account.as_str() == account)
+        let mut lines = device.stored.record.lines.iter();
+        device.stored.alive() && lines.any(|line| line.account.as_str() == account)
     }))
 }
 
@@ -632,8 +632,11 @@ impl Managed for Device {
         next: &Stored<Self>,
     ) -> Result<(), Failure> {
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
-        // What the vendor's files cannot carry shows only with everything put together.
-        let made = Ingredients::gather(world, mac, next.clone(), From::R2).await?;
+        // What the vendor's files cannot carry shows only with everything put together: of the host, whoever
+        // is logged in now.
+        let mut host = next.clone();
+        host.state.session = None;
+        let made = Ingredients::gather(world, mac, host, From::R2).await?;
         let objections = vendor::objections(&made.phone(world.keys(), "")?);
         if !objections.is_empty() {
             let errors = objections
@@ -662,15 +665,23 @@ impl Managed for Device {
         let made = Ingredients::gather(world, mac, next.clone(), From::R2).await?;
         next.state.files = Some(made.files(world, &context.origin)?);
         next.state.policy = made.policy();
+        // The session with which the files were made, or none if it stands no more.
+        let state = made.device.state;
+        next.state.session = state.session;
+        next.state.former_accounts = state.former_accounts;
         Ok(())
     }
 
     fn retire(next: &mut Stored<Self>) {
         // The generations stay, so that no token of the deleted device ever opens a new one.
         let lines = next.record.lines.iter();
+        let session = next.state.session.take();
         next.state = DeviceState {
             access: next.state.access,
-            former_accounts: lines.map(|line| line.account.clone()).collect(),
+            former_accounts: lines
+                .map(|line| line.account.clone())
+                .chain(session.map(|session| session.account))
+                .collect(),
             ..DeviceState::default()
         };
     }
@@ -685,7 +696,9 @@ impl Managed for Device {
         stored: &Stored<Self>,
     ) -> Result<Vec<Objection>, Fault> {
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
-        let made = Ingredients::gather(world, mac, stored.clone(), From::R2).await?;
+        let mut host = stored.clone();
+        host.state.session = None;
+        let made = Ingredients::gather(world, mac, host, From::R2).await?;
         Ok(vendor::warnings(&made.phone(world.keys(), "")?))
     }
 }
@@ -856,9 +869,12 @@ async fn add_to_accounts<W: World>(
     Ok(())
 }
 
-/// Notes at an account that a device has a line with it; false if it is on too many already.
+/// Notes at an account that a device has a line or a session with it; false if it is on too many already.
 /// `dry`: only looks.
-async fn add_device<W: World>(
+///
+/// # Errors
+/// The [`Fault`] of R2.
+pub(crate) async fn add_device<W: World>(
     world: &W,
     account: &str,
     mac: Mac,
@@ -870,8 +886,10 @@ async fn add_device<W: World>(
     let mut without = Vec::new();
     if loaded.stored.state.devices.len() >= MOST_DEVICES {
         // Some may have given up the line since they were noted.
+        let id = Id::try_from(account).map_err(|_| Fault::Broken("account id"))?;
         for noted in &loaded.stored.state.devices {
-            if !has_line(world, *noted, account).await? {
+            let device = store::load::<Device, W>(world, &noted.to_string()).await?;
+            if device.is_none_or(|device| !device.stored.has_account(&id)) {
                 without.push(*noted);
             }
         }

@@ -12,6 +12,7 @@ pub mod models;
 pub mod problem;
 pub mod route;
 pub mod save;
+pub mod session;
 pub mod status;
 pub mod token;
 

@@ -5,7 +5,9 @@ use http::{Method, Response};
 use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
-use super::{account, audit, device, explain, list, models, no_parameters, one, status, token};
+use super::{
+    account, audit, device, explain, list, models, no_parameters, one, session, status, token,
+};
 use crate::fault::Fault;
 use crate::key::Kind;
 use crate::mac::Mac;
@@ -113,6 +115,8 @@ routes! {
         no_parameters(request)?;
         status::one(world, context, given.mac()?).await
     };
+    "devices/{mac}/session": GET Reader Tenant, PUT Operator Tenant, DELETE Operator Tenant
+        => session::answer(world, context, request, given.mac()?).await;
     "devices/{mac}/files": GET Reader Tenant => {
         no_parameters(request)?;
         device::files(world, context, given.mac()?).await

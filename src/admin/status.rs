@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::device;
 use super::problem::{Failure, Kind as ProblemKind, Problem};
 use super::save::{Context, not_found};
+use super::session::{Shown, standing};
 use crate::diagnosis::{self, AccountFacts, Diagnosis, Facts, LineFacts};
 use crate::fault::Fault;
 use crate::key::{self, Kind};
@@ -25,6 +26,7 @@ use crate::render::{From, Ingredients};
 use crate::request::Request;
 use crate::rotation;
 use crate::serve;
+use crate::session;
 use crate::stage::{LineState, Stage, stage};
 use crate::step4_boot_file::Effective;
 use crate::store::{self, Loaded};
@@ -74,6 +76,18 @@ impl Known {
         device: &Stored<Device>,
     ) -> Result<Vec<LineState>, Fault> {
         let mut states = Vec::new();
+        let session = device.state.session.as_ref();
+        if let Some(session) = session.filter(|s| session::may_stand(device, s, world.now())) {
+            // The user has the phone's first line, and there is no other.
+            let line = device.record.lines.iter().map(|line| line.line).min();
+            let line = Line {
+                line: line.unwrap_or(1),
+                account: session.account.clone(),
+                label: None,
+            };
+            states.extend(self.line(world, &line).await?);
+            return Ok(states);
+        }
         for line in &device.record.lines {
             states.extend(self.line(world, line).await?);
         }
@@ -162,6 +176,7 @@ pub async fn one<W: World>(
         refused: refusal.as_ref().map(ShownRefusal::of),
         places: &beside.places,
         quarantine: beside.quarantine.as_ref(),
+        session: standing(world, mac, &stored).await?.map(Shown::of),
     };
     super::json(StatusCode::OK, &answer)
 }
@@ -214,6 +229,9 @@ struct DeviceStatus<'a> {
     places: &'a [Whereabouts],
     #[serde(skip_serializing_if = "Option::is_none")]
     quarantine: Option<&'a Quarantine>,
+    /// Who is logged in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<Shown<'a>>,
 }
 
 /// When a phone did what. `booted` and `configured` are the first fetches of the newest version that it

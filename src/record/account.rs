@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::Record;
+use super::device::Button;
 use crate::key::Kind;
 use crate::mac::Mac;
-use crate::secret::Secret;
+use crate::secret::{Secret, secret_or_empty};
 use crate::text::{Dial, DisplayName, Id, Username};
 use crate::time::Timestamp;
 
@@ -33,15 +34,20 @@ pub struct Account {
     /// What the voicemail key dials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub voicemail: Option<Dial>,
-    /// The PIN of hot-desking. Written, never read back.
-    #[serde(default, skip_serializing)]
+    /// The PIN of hot-desking: without one the user logs in nowhere. Written, never read back; an
+    /// empty one takes away the one that is stored.
+    #[serde(default, skip_serializing, deserialize_with = "secret_or_empty")]
     pub pin: Option<Secret>,
+    /// The keys of a hot-desking phone while the user is logged in there; the user has one line, 1.
+    /// Empty: the phone's own keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub buttons: Vec<Button>,
 }
 
 /// What Dialtone keeps beside an account.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AccountState {
-    /// The devices that have, or had, a line with it. One too many costs a needless look; a
+    /// The devices that have, or had, a line or a session with it. One too many costs a needless look; a
     /// missing one would leave a phone with the old password, so a device is added here before
     /// it is saved and taken out after. It also is how many phones may register at once.
     #[serde(default)]
@@ -53,6 +59,10 @@ pub struct AccountState {
     /// now; 0 if they were never changed since the account is there.
     #[serde(default)]
     pub login_rev: u64,
+    /// [`super::Stored::rev`] of the save that brought the PIN that is good now. Wrong PINs that were
+    /// counted against another one count no more.
+    #[serde(default)]
+    pub pin_rev: u64,
     /// What goes on working at the PBX beside them, oldest first; at most one for each [`Slot`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former_passwords: Vec<FormerPassword>,
@@ -110,6 +120,9 @@ impl Slot {
     }
 }
 
+/// The name under which [`Account::pin`] is sealed.
+pub const PIN: &str = "pin";
+
 /// The most devices that one account sits on: a change of it renders that many phones' files.
 pub const MOST_DEVICES: usize = 20;
 
@@ -138,7 +151,7 @@ impl Record for Account {
     }
 
     fn take_secrets(&mut self) -> Vec<(&'static str, Option<Secret>)> {
-        vec![("password", self.password.take()), ("pin", self.pin.take())]
+        vec![("password", self.password.take()), (PIN, self.pin.take())]
     }
 
     fn made_secrets(&self) -> &'static [&'static str] {

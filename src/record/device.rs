@@ -260,7 +260,7 @@ pub struct DeviceState {
     /// covers the minute in which KV does not know a new tenant.
     #[serde(default)]
     pub policy: Policy,
-    /// Accounts that it had lines with before, until it is taken off their lists.
+    /// Accounts that it had lines or sessions with before, until it is taken off their lists.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub former_accounts: BTreeSet<Id>,
     /// How far the phone is.
@@ -275,6 +275,10 @@ pub struct DeviceState {
     /// The place that it may not have anything from until an admin releases it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Quarantine>,
+    /// The user who logged in here. It counts for as long as the user's seat is the same one
+    /// ([`crate::session::stands`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
     /// The files, as they were last made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<FileSet>,
@@ -310,6 +314,19 @@ pub struct Quarantine {
     /// From where it came then.
     #[serde(flatten)]
     pub place: Whereabouts,
+}
+
+/// A user's time at a hot-desking phone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Names this login among all: 16 random hexadecimal digits.
+    pub id: String,
+    /// The user.
+    pub account: Id,
+    /// When the user logged in.
+    pub since: Timestamp,
+    /// When it ends by itself.
+    pub until: Timestamp,
 }
 
 /// How many places of a phone are kept: a home, an office and some mobile networks.
@@ -348,6 +365,13 @@ impl DeviceState {
         true
     }
 
+    /// Ends the session as far as the device is concerned: its user is to be taken off it.
+    pub fn end_session(&mut self) -> Option<Session> {
+        let session = self.session.take()?;
+        self.former_accounts.insert(session.account.clone());
+        Some(session)
+    }
+
     /// The files.
     ///
     /// # Errors
@@ -363,6 +387,18 @@ impl DeviceState {
     pub fn file(&self, part: Part) -> Result<&File, Fault> {
         let part = self.files()?.parts.get(&part);
         part.ok_or(Fault::Broken("no such part"))
+    }
+}
+
+impl Stored<Device> {
+    /// Whether the phone may have an account in its files: on a line of its own, or since its user
+    /// is logged in.
+    #[must_use]
+    pub fn has_account(&self, account: &Id) -> bool {
+        let session = self.state.session.as_ref();
+        self.alive()
+            && (self.record.lines.iter().any(|l| l.account == *account)
+                || session.is_some_and(|session| session.account == *account))
     }
 }
 
@@ -521,6 +557,9 @@ pub struct Sources {
     /// The key that signed their URLs and sealed them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyId>,
+    /// [`Session::id`] of the user whose files they are; `None`: they are the device's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// The shared records, by key.
     pub records: BTreeMap<String, u64>,
 }

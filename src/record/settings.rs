@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
-use crate::secret::Secret;
+use crate::secret::{Secret, secret_or_empty};
 use crate::text::{Dial, DialPattern, Host, Language, RawKey, RawValue, WebUrl, ZoneName};
 use crate::vendor::VendorId;
 
@@ -25,10 +25,10 @@ macro_rules! settings {
             pub $field: Option<$type>,)*
             /// The password of the phone's own administrator. Written, never read back; an empty one
             /// takes away the one that is stored.
-            #[serde(default, skip_serializing, deserialize_with = "password_or_empty")]
+            #[serde(default, skip_serializing, deserialize_with = "secret_or_empty")]
             pub admin_password: Option<Secret>,
             /// The password of the phone's user, likewise.
-            #[serde(default, skip_serializing, deserialize_with = "password_or_empty")]
+            #[serde(default, skip_serializing, deserialize_with = "secret_or_empty")]
             pub user_password: Option<Secret>,
             /// Parameters in a vendor's own words, by vendor and name, for what stands nowhere else
             /// here. The phones of other vendors do not get them.
@@ -137,19 +137,6 @@ settings! {
     syslog_server: SyslogServer(Host),
     /// Whether the phone's own web page is there.
     web_ui: WebUi(bool),
-}
-
-/// Reads a password, or the empty text that takes one away.
-fn password_or_empty<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Secret>, D::Error> {
-    match Option::<String>::deserialize(deserializer)? {
-        Some(text) if text.is_empty() => Ok(Some(Secret::nothing())),
-        Some(text) => Secret::try_from(text)
-            .map(Some)
-            .map_err(serde::de::Error::custom),
-        None => Ok(None),
-    }
 }
 
 impl Serialize for Setting {

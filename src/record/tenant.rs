@@ -11,6 +11,7 @@ use super::settings::Settings;
 use crate::key::Kind;
 use crate::secret::Secret;
 use crate::text::{Country, DisplayName, Id, WebUrl};
+use crate::time::Hours;
 
 /// What can show that a caller is the phone it says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -190,6 +191,9 @@ pub struct Tenant {
     /// Whether phones of this tenant may be served over plain http outside of loopback hosts.
     #[serde(default)]
     pub allow_plain_http: bool,
+    /// How many hours a user stays logged in at a hot-desking phone, 1 to 168. Default 12.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hot_desk_hours: Option<Hours>,
     /// Where its alarms go, and what else it wants to know at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,

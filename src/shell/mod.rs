@@ -24,7 +24,7 @@ use crate::fault::Fault;
 use crate::keys::{Keys, SecretsError};
 use crate::ports::{InstanceMemory, Level, Limit, World};
 use crate::request::{HEADERS, MAX_BODY_BYTES, Request, respond, unavailable};
-use crate::serve::Place;
+use crate::serve::{self, Place};
 use crate::step2_redirect::Source;
 use crate::tick;
 use crate::time::Timestamp;
@@ -272,7 +272,8 @@ async fn incoming(mut request: worker::Request) -> Result<Request, http::Respons
     // Whoever has no business here need not be listened to.
     let admin = path.starts_with("/api/") && !matches!(method, Method::GET | Method::HEAD);
     let upload = path.starts_with("/p/") && method == Method::PUT;
-    let body = if admin || upload {
+    let login = serve::is_login(&method, path);
+    let body = if admin || upload || login {
         match read(&mut request).await {
             Body::Whole(body) => body,
             Body::TooLong => return Err(entry::too_long(path)),

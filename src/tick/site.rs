@@ -14,7 +14,7 @@ use crate::key::{self, Kind};
 use crate::ports::{Level, Object, Objects, World};
 use crate::reconcile::{Action, Desired, Memory, Pushed, Why};
 use crate::record::Stored;
-use crate::record::account::{Account, Slot};
+use crate::record::account::{Account, PIN, Slot};
 use crate::record::device::Device;
 use crate::record::pbx::{Mode, Pbx};
 use crate::rotation::{self, Fetched};
@@ -197,7 +197,10 @@ impl<W: World> Site<'_, W> {
             .password(account, &stored)
             .map_err(|_| Failed::One(Why::Password))?;
         let former = self.former(account, &stored);
-        let devices = stored.state.devices.len();
+        // A user who may log in somewhere has room for that beforehand: the phone registers at once, and the
+        // PBX is told of it within two minutes only.
+        let may_log_in = stored.sealed.contains_key(PIN);
+        let devices = stored.state.devices.len() + usize::from(may_log_in);
         let objects = register::objects(
             self.pbx,
             account,

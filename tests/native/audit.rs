@@ -614,7 +614,7 @@ fn a_long_chain_is_verified_in_parts() {
 
 /// How the bucket behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mood {
+pub enum Mood {
     Fine,
     /// Each call takes a while, the length of which comes from this state.
     Slow(u64),
@@ -627,9 +627,9 @@ enum Mood {
 }
 
 /// The bucket, on a way that may be cut.
-struct Wire {
+pub struct Wire {
     fake: Rc<Fake>,
-    mood: Cell<Mood>,
+    pub mood: Cell<Mood>,
 }
 
 /// Ready after so many polls.
@@ -728,14 +728,14 @@ impl Objects for Wire {
 }
 
 /// The same world with that way to the bucket, and perhaps with other keys.
-struct Site {
+pub struct Site {
     fake: Rc<Fake>,
-    r2: Wire,
+    pub r2: Wire,
     keys: Keys,
 }
 
 impl Site {
-    fn new(fake: &Rc<Fake>, mood: Mood) -> Self {
+    pub fn new(fake: &Rc<Fake>, mood: Mood) -> Self {
         Self::with_keys(fake, mood, SEAL_KEY, None)
     }
 

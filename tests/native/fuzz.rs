@@ -71,7 +71,7 @@ fn value() -> impl Strategy<Value = Value> {
             "tenant", "vendor", "model", "serial", "lines", "line", "account", "buttons", "key", "type",
             "value", "label", "settings", "timezone", "codecs", "raw", "yealink", "pbx", "username",
             "password", "sip", "host", "match", "url", "proofs", "networks", "places", "countries",
-            "asns", "role", "webhook", "arm", "decoy", "drift", "dial_plan", "forward", "vlan",
+            "asns", "role", "webhook", "arm", "decoy", "drift", "user_type", "pin", "hot_desk_hours", "hours", "dial_plan", "forward", "vlan",
         ]).prop_map(ToOwned::to_owned),
         1 => "\\PC{0,8}",
     ];
@@ -132,6 +132,7 @@ proptest! {
         record in prop::sample::select(vec![
             "tenants/acme", "tenants/t", "profiles/office", "pbxes/main", "accounts/acme-1001",
             "accounts/x", "devices/805ec0000001", "devices/805ec0000009", "rules/r", "explain",
+            "devices/805ec0000001/session", "devices/805ec0000001/release",
         ]),
         method in prop::sample::select(vec![Method::PUT, Method::PATCH, Method::POST]),
         body in value(),
@@ -154,6 +155,34 @@ proptest! {
                 file.status() == StatusCode::OK || file.status() == StatusCode::NOT_FOUND,
                 "{} after {record} {body}", file.status()
             );
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn no_form_is_a_fault_of_ours_or_logs_anybody_in(
+        body in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..200),
+            "((action|user|pin|\\PC{0,4})=(login|logout|1001|acme-1001|%[0-9a-fA-F]{0,2}|\\PC{0,12})&?){0,5}"
+                .prop_map(String::into_bytes),
+            Just(b"action=login&user=".repeat(100)),
+        ],
+        kind in "(application/x-www-form-urlencoded|Application/X-WWW-Form-Urlencoded; charset=utf-8|\\PC{0,10})",
+    ) {
+        thread_local! {
+            static OFFICE: Office = Office::of(&json!({}), &json!({ "user_type": "hot-desking" }));
+        }
+        OFFICE.with(|office| {
+            let mut request = office.file("hotdesk").by(Method::POST);
+            request.body = body;
+            if let Ok(value) = HeaderValue::from_str(&kind) {
+                request.headers.insert(HeaderName::from_static("content-type"), value);
+            }
+            let answer = fetch(&office.fake, &request);
+            let said = String::from_utf8_lossy(answer.body()).into_owned();
+            // Nobody there has a PIN.
+            prop_assert!(answer.status().is_client_error() || said == "logged out\n", "{} {}", answer.status(), said);
+            prop_assert!(office.fake.r2.keys("session").is_empty());
             Ok(())
         })?;
     }

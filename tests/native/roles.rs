@@ -51,6 +51,7 @@ fn record(collection: &str, tenant: &str) -> Value {
             "model": "T46U",
             "serial": format!("{tenant}-serial"),
             "profile": format!("{tenant}-office"),
+            "user_type": "hot-desking",
             "lines": [{ "line": 1, "account": format!("{tenant}-1001") }],
         }),
         "rules" => json!({
@@ -91,6 +92,8 @@ fn two_tenants() -> Rc<Fake> {
             let path = format!("{collection}/{}", id(collection, tenant));
             put(&fake, &path, &record(collection, tenant));
         }
+        let path = format!("devices/{}/session", id("devices", tenant));
+        put(&fake, &path, &json!({ "account": id("accounts", tenant) }));
     }
     fake.clock.pass_s(120);
     block_on(tick::run(&*fake, None));
@@ -166,6 +169,7 @@ fn bodies(route: &Route) -> Vec<Value> {
         return bodies;
     }
     if route.method == Method::POST {
+        bodies.push(json!({ "country": "DE", "asn": 3320 }));
         bodies.push(json!({
             "mac": FOREIGN_MAC,
             "serial": "bravo-serial",
@@ -182,6 +186,8 @@ fn bodies(route: &Route) -> Vec<Value> {
     bodies.push(json!({ "id": id(collection, FOREIGN) }));
     bodies.push(json!({ "profile": "bravo-office" }));
     bodies.push(json!({ "pbx": "bravo-pbx" }));
+    bodies.push(json!({ "account": "bravo-1001" }));
+    bodies.push(json!({ "account": "alpha-1001", "hours": 1 }));
     bodies.push(json!({ "lines": [{ "line": 1, "account": "bravo-1001" }] }));
     if COLLECTIONS.contains(&collection) {
         bodies.push(record(collection, FOREIGN));

@@ -15,6 +15,7 @@ mod cron;
 mod edits;
 mod files;
 mod flow;
+mod hotdesk;
 #[path = "../native/issuer.rs"]
 #[expect(dead_code, reason = "more of it is used in the other ring")]
 mod issuer;

@@ -8,6 +8,7 @@ mod document;
 mod fanvil;
 mod gigaset;
 mod grandstream;
+mod hot_desk;
 mod htek;
 mod injection;
 mod power_on;

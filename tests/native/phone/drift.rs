@@ -1,7 +1,7 @@
 //! A phone that comes from a new country or network operator.
 
 use dialtone::request::Request;
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{MAC, Office, PASSWORD, SERIAL, question, refused, unavailable};
@@ -17,6 +17,15 @@ fn at(mut request: Request, country: &str, asn: u32) -> Request {
 fn status(office: &Office) -> Value {
     let path = format!("devices/{MAC}/status");
     json_of(&call(&office.fake, Method::GET, &path, &Value::Null))
+}
+
+fn try_release(office: &Office, place: &Value) -> Response<Vec<u8>> {
+    let path = format!("devices/{MAC}/release");
+    call(&office.fake, Method::POST, &path, place)
+}
+
+fn release(office: &Office, place: &Value) {
+    text(&try_release(office, place));
 }
 
 fn office(drift: &str) -> Office {
@@ -79,7 +88,7 @@ fn a_phone_in_quarantine_gets_nothing_from_there_until_it_is_released() {
         StatusCode::OK
     );
 
-    act(fake, MAC, "release");
+    release(&office, &json!({ "country": "FR", "asn": 3215 }));
     text(&fetch(fake, &abroad(office.file("ACC.cfg"))));
     assert_eq!(
         fetch(fake, &abroad(question(MAC, SERIAL))).status(),
@@ -98,8 +107,44 @@ fn a_phone_that_only_asks_for_its_way_is_put_in_quarantine_and_released_as_well(
     let ask = || at(question(MAC, SERIAL), "FR", 3215);
     refused(&fetch(fake, &ask()));
     assert_eq!(status(&office)["quarantine"]["asn"], 3215);
-    act(fake, MAC, "release");
+    release(&office, &json!({ "country": "FR", "asn": 3215 }));
     assert_eq!(fetch(fake, &ask()).status(), StatusCode::OK);
+}
+
+#[test]
+fn a_phone_is_released_where_the_admin_looked_and_nowhere_else() {
+    let office = office("quarantine");
+    let fake = &office.fake;
+    unavailable(&fetch(fake, &at(office.file("ACC.cfg"), "FR", 3215)));
+    let honest = json!({ "country": "FR", "asn": 3215 });
+    // A thief comes between the look and the release.
+    unavailable(&fetch(fake, &at(office.file("ACC.cfg"), "NL", 1136)));
+    let before = office.stored();
+    for (place, status) in [
+        (honest.clone(), 412),
+        (json!({ "country": "NL" }), 412),
+        (json!({ "asn": 1136 }), 412),
+        (json!({}), 422),
+        (Value::Null, 422),
+        (json!({ "country": "NL", "asn": 1136, "town": "x" }), 422),
+    ] {
+        let answer = try_release(&office, &place);
+        assert_eq!(answer.status().as_u16(), status, "{place}");
+        if place == json!({}) {
+            let problem: Value = serde_json::from_slice(answer.body()).unwrap();
+            let fields = problem["errors"].as_array().unwrap().iter();
+            let fields: Vec<&Value> = fields.map(|error| &error["pointer"]).collect();
+            assert_eq!(fields, ["/country", "/asn"]);
+        }
+    }
+    assert_eq!(office.stored(), before);
+    unavailable(&fetch(fake, &at(office.file("ACC.cfg"), "NL", 1136)));
+    unavailable(&fetch(fake, &at(office.file("ACC.cfg"), "FR", 3215)));
+    release(&office, &honest);
+    text(&fetch(fake, &at(office.file("ACC.cfg"), "FR", 3215)));
+    // There is nothing to be released any more.
+    assert_eq!(try_release(&office, &honest).status(), StatusCode::CONFLICT);
+    assert!(fake.r2.keys("unfinished/").is_empty());
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod drift;
 mod explain;
 mod faults;
 mod fresh;
+mod hot_desk;
 mod optional;
 mod proofs;
 mod refusals;
