@@ -5,7 +5,9 @@ use http::{Method, Response};
 use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
-use super::{account, audit, device, explain, list, models, no_parameters, one, status, token};
+use super::{
+    account, audit, batch, device, explain, list, models, no_parameters, one, status, token,
+};
 use crate::fault::Fault;
 use crate::key::Kind;
 use crate::mac::Mac;
@@ -92,6 +94,9 @@ routes! {
     "pbxes/{pbx}": GET Reader Tenant, PUT Operator Tenant, PATCH Operator Tenant, DELETE Operator Tenant
         => one::<Pbx, W>(world, context, request, &given.id).await;
     "accounts": GET Reader Tenant => list(world, context, request, Kind::Account).await;
+    "accounts/batch": POST Operator Tenant => batch::run::<Account, W>(world, context, request).await;
+    "accounts/export": GET Reader Tenant
+        => batch::export::run::<Account, W>(world, context, request).await;
     "accounts/{account}": GET Reader Tenant, PUT Operator Tenant, PATCH Operator Tenant, DELETE Operator Tenant
         => one::<Account, W>(world, context, request, &given.id).await;
     "accounts/{account}/rotate": POST Operator Tenant => {
@@ -103,6 +108,9 @@ routes! {
         => one::<Rule, W>(world, context, request, &given.id).await;
 
     "devices": GET Reader Tenant => list(world, context, request, Kind::Device).await;
+    "devices/batch": POST Operator Tenant => batch::run::<Device, W>(world, context, request).await;
+    "devices/export": GET Reader Tenant
+        => batch::export::run::<Device, W>(world, context, request).await;
     "devices/{mac}": GET Reader Tenant, PUT Operator Tenant, PATCH Operator Tenant, DELETE Operator Tenant
         => one::<Device, W>(world, context, request, &given.id).await;
     "devices/{mac}/status": GET Reader Tenant => {

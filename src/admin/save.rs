@@ -49,6 +49,8 @@ pub struct Saved<R: Managed> {
     pub stored: Stored<R>,
     /// Whether it is new.
     pub created: bool,
+    /// Whether anything was written: what is put as it is already is not.
+    pub changed: bool,
     /// Whether everything that follows from it is done as well. If not, the scheduled handler
     /// does it within a minute.
     pub followed_up: bool,
@@ -175,6 +177,7 @@ pub async fn save<R: Managed, W: World>(
             return Ok(Saved {
                 stored,
                 created: false,
+                changed: false,
                 followed_up: true,
             });
         }
@@ -203,6 +206,7 @@ pub async fn save<R: Managed, W: World>(
             let followed_up = follow_up(world, context, R::KIND, id, &mark).await;
             return Ok(Saved {
                 created: current.is_none(),
+                changed: true,
                 stored: next,
                 followed_up,
             });
