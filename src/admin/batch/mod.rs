@@ -261,7 +261,7 @@ pub async fn run<R: Managed, W: World>(
 ) -> Result<Response<Vec<u8>>, Failure> {
     let run = wanted(request)?;
     let parsed: Box<dyn Iterator<Item = Parsed> + '_> = match Format::of(request) {
-        Some(Format::Ndjson) => Box::new(ndjson::read(&request.body)),
+        Some(Format::Ndjson) => Box::new(ndjson::read(without_mark(&request.body))),
         Some(Format::Csv) => Box::new(csv::read(R::KIND, without_mark(&request.body))?),
         None => {
             let detail = "use Content-Type: application/x-ndjson or text/csv";
