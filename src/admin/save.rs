@@ -56,6 +56,18 @@ pub struct Saved<R: Managed> {
     pub followed_up: bool,
 }
 
+impl<R: Managed> Saved<R> {
+    /// The same again: nothing was to be written.
+    fn as_it_is(stored: Stored<R>) -> Self {
+        Self {
+            stored,
+            created: false,
+            changed: false,
+            followed_up: true,
+        }
+    }
+}
+
 /// How often a save is tried again after somebody else's came between.
 const TRIES: u32 = 12;
 
@@ -172,14 +184,7 @@ pub async fn save<R: Managed, W: World>(
             && current.sealed.len() == next.sealed.len()
             && !rewritten
         {
-            // The same again: nothing to write.
-            let stored = current.clone();
-            return Ok(Saved {
-                stored,
-                created: false,
-                changed: false,
-                followed_up: true,
-            });
+            return Ok(Saved::as_it_is(current.clone()));
         }
         R::fits(world, context, id, &next).await?;
         if foreign {

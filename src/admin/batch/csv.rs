@@ -6,6 +6,8 @@
 //! its label, and so on; whoever needs another order says `lines` in JSON. Each setting has a column
 //! `settings.{name}`.
 
+use std::collections::BTreeMap;
+
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use serde_json::{Map, Value, json};
 
@@ -217,7 +219,7 @@ fn row(columns: &[Column], cells: Vec<String>) -> Result<Map<String, Value>, Pro
     }
     let mut members = Map::new();
     let mut settings = Map::new();
-    let mut lines: Vec<(u8, Map<String, Value>)> = Vec::new();
+    let mut lines: BTreeMap<u8, Map<String, Value>> = BTreeMap::new();
     let mut errors = Vec::new();
     for (column, cell) in columns.iter().zip(cells) {
         if cell.is_empty() {
@@ -238,18 +240,9 @@ fn row(columns: &[Column], cells: Vec<String>) -> Result<Map<String, Value>, Pro
                 } else {
                     "label"
                 };
-                let known = lines.iter_mut().find(|(line, _)| line == number);
-                let line = match known {
-                    Some((_, line)) => line,
-                    None => {
-                        let line = Map::from_iter([("line".to_owned(), (*number).into())]);
-                        lines.push((*number, line));
-                        match lines.last_mut() {
-                            Some((_, line)) => line,
-                            None => continue,
-                        }
-                    }
-                };
+                let line = lines
+                    .entry(*number)
+                    .or_insert_with(|| Map::from_iter([("line".to_owned(), (*number).into())]));
                 line.insert(member.to_owned(), cell.into());
             }
         }
@@ -268,8 +261,7 @@ fn row(columns: &[Column], cells: Vec<String>) -> Result<Map<String, Value>, Pro
         return Err(Problem::invalid(errors));
     }
     if !lines.is_empty() {
-        lines.sort_by_key(|(number, _)| *number);
-        let lines = lines.into_iter().map(|(_, line)| Value::Object(line));
+        let lines = lines.into_values().map(Value::Object);
         members.insert(LINES.to_owned(), lines.collect());
     }
     if !settings.is_empty() {
@@ -355,8 +347,8 @@ impl Iterator for Records<'_> {
         let number = self.line + newlines(raw.get(..begins?)?);
         self.line += newlines(raw);
         let bad = |detail: &str| Problem::new(ProblemKind::BadCsv, detail);
-        let quotes = raw.iter().filter(|byte| **byte == b'"').count();
-        let cells = if quotes % 2 == 1 {
+        let open = raw.iter().fold(false, |open, byte| open != (*byte == b'"'));
+        let cells = if open {
             Err(bad("a quote in the line is not closed"))
         } else if long || raw.len() > LONGEST_LINE {
             Err(too_long())
