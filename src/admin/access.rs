@@ -4,7 +4,7 @@ use http::Method;
 
 use super::caller::Caller;
 use super::problem::{Failure, Kind as ProblemKind, Problem};
-use super::{body, token};
+use super::{batch, body, token};
 use crate::access::{Application, Known, RsaKey, read_keys};
 use crate::fault::Fault;
 use crate::key;
@@ -48,7 +48,9 @@ pub async fn caller<W: World>(
     };
     // Access makes the JWT of a cookie, which the browser sends with a form of any site. JSON it sends
     // only after a question that nothing here answers (Fetch, "CORS protocol"), like all other methods.
-    if request.method == Method::POST && !body::is_json(request) {
+    // NDJSON and CSV are no form's either.
+    let of_a_form = !body::is_json(request) && !batch::is_batch(request);
+    if request.method == Method::POST && of_a_form {
         let detail = "use Content-Type: application/json";
         return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail).into());
     }

@@ -20,11 +20,17 @@ const READ_ONLY: [&str; 8] = [
     "warnings",
 ];
 
+/// The type of a body without its parameters, as the request says it.
+#[must_use]
+pub fn essence(request: &Request) -> &str {
+    let content_type = request.header("content-type");
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
 /// Whether a request says that its body is JSON.
 #[must_use]
 pub fn is_json(request: &Request) -> bool {
-    let content_type = request.header("content-type");
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let essence = essence(request);
     essence.eq_ignore_ascii_case("application/json")
         || essence.eq_ignore_ascii_case("application/merge-patch+json")
 }
@@ -44,15 +50,23 @@ pub fn object(request: &Request) -> Result<Map<String, Value>, Problem> {
             "use Content-Type: application/json",
         ));
     }
-    match serde_json::from_slice(&request.body) {
+    object_of(&request.body, "the body")
+}
+
+/// Reads the JSON object that some bytes are; `what` they are called.
+///
+/// # Errors
+/// A [`Problem`] if they are not JSON, or JSON that is no object.
+pub fn object_of(bytes: &[u8], what: &str) -> Result<Map<String, Value>, Problem> {
+    match serde_json::from_slice(bytes) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err(Problem::new(
             Kind::BadJson,
-            "the body must be a JSON object",
+            format!("{what} must be a JSON object"),
         )),
         Err(error) => Err(Problem::new(
             Kind::BadJson,
-            format!("the body is not JSON: {error}"),
+            format!("{what} is not JSON: {error}"),
         )),
     }
 }

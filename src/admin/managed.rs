@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::account;
 use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::{Context, held as held_back, tell_taken};
+use super::{account, batch};
 use crate::audit;
 use crate::fault::Fault;
 use crate::hot_desk;
@@ -360,10 +360,13 @@ impl Managed for Account {
         &self,
         world: &W,
         _: &Context,
-        _: &str,
+        id: &str,
         _: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<FieldError>, Fault> {
         let mut errors = check_tenant(world, &self.tenant).await?;
+        if batch::ROUTES.contains(&id) {
+            errors.push(FieldError::new("/id", "is the name of a route"));
+        }
         if errors.is_empty() && !has::<Pbx, W>(world, &self.tenant, &self.pbx).await? {
             errors.push(FieldError::new("/pbx", "the tenant has no such PBX"));
         }

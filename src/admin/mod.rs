@@ -3,6 +3,7 @@
 pub mod access;
 pub mod account;
 pub mod audit;
+pub mod batch;
 pub mod body;
 pub mod caller;
 pub mod device;
@@ -24,7 +25,7 @@ use crate::audit::Event;
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
-use crate::ports::{Level, Limit, Objects, World};
+use crate::ports::{Level, Limit, ObjectEntry, Objects, Page, World};
 use crate::record::Stored;
 use crate::record::account::Account;
 use crate::record::device::Device;
@@ -70,23 +71,26 @@ pub async fn answer<W: World>(world: &W, place: &Place<'_>, request: &Request) -
     };
     let response = answered.unwrap_or_else(|failure| match failure {
         Failure::Problem(problem) => problem.respond(),
-        Failure::Fault(fault) => {
-            world.log(
-                Level::Error,
-                "admin.fault",
-                &[("fault", fault.label()), ("path", &request.path)],
-            );
-            let kind = match fault {
-                Fault::Throttled | Fault::Contended => ProblemKind::TooMany,
-                Fault::Broken(_) => ProblemKind::Unavailable,
-            };
-            Problem::new(kind, "the same call can be made again in a moment").respond()
-        }
+        Failure::Fault(fault) => problem_of(world, request, fault).respond(),
     });
     Answer {
         response,
         afterwards,
     }
+}
+
+/// Logs a fault of ours, and says that the call can be made again.
+fn problem_of<W: World>(world: &W, request: &Request, fault: Fault) -> Problem {
+    world.log(
+        Level::Error,
+        "admin.fault",
+        &[("fault", fault.label()), ("path", &request.path)],
+    );
+    let kind = match fault {
+        Fault::Throttled | Fault::Contended => ProblemKind::TooMany,
+        Fault::Broken(_) => ProblemKind::Unavailable,
+    };
+    Problem::new(kind, "the same call can be made again in a moment")
 }
 
 /// Lets a caller in over a private connection that shows the admin token, an API token, or a JWT of
@@ -200,6 +204,7 @@ async fn one<R: Managed, W: World>(
         stored,
         created,
         followed_up,
+        ..
     } = save::save::<R, W>(world, context, request, id, change).await?;
     let action = if created {
         "record.created"
@@ -322,6 +327,73 @@ async fn note<R: Managed, W: World>(
     crate::audit::note(world, &event.with("edition", stored.edition.to_string())).await;
 }
 
+/// What of a collection a caller wants to see.
+struct Wanted {
+    /// The only tenant; `None`: all of them.
+    tenant: Option<Id>,
+    limit: u32,
+    /// The id that comes before.
+    after: Option<String>,
+}
+
+impl Wanted {
+    /// Reads the query. A page has `usual` records if it does not say how many, and at most `most`;
+    /// `own` reads a parameter that is the route's own, and says false of one that is none.
+    fn of(
+        context: &Context,
+        request: &Request,
+        kind: Kind,
+        (usual, most): (u32, u32),
+        mut own: impl FnMut(&str, &str) -> Result<bool, Problem>,
+    ) -> Result<Self, Problem> {
+        let bad = |detail: String| Problem::new(ProblemKind::BadParameter, detail);
+        let mut wanted = Self {
+            tenant: None,
+            limit: usual,
+            after: None,
+        };
+        for (name, value) in parameters(request) {
+            match name.as_str() {
+                "tenant" if kind != Kind::Tenant => {
+                    let tenant =
+                        Id::try_from(value).map_err(|wrong| bad(format!("tenant {wrong}")));
+                    wanted.tenant = Some(tenant?);
+                }
+                "limit" => {
+                    wanted.limit = value
+                        .parse()
+                        .ok()
+                        .filter(|limit| (1..=most).contains(limit))
+                        .ok_or_else(|| bad(format!("limit must be 1 to {most}")))?;
+                }
+                "cursor" => {
+                    let id = canonical(kind, &value);
+                    wanted.after = Some(id.map_err(|_| bad("cursor is none of ours".to_owned()))?);
+                }
+                name if own(name, &value)? => {}
+                _ => return Err(bad(format!("there is no parameter {name}"))),
+            }
+        }
+        if let Some(own) = &context.caller.tenant {
+            if wanted.tenant.is_some_and(|tenant| tenant != *own) {
+                return Err(foreign_tenant());
+            }
+            wanted.tenant = Some(own.clone());
+        }
+        Ok(wanted)
+    }
+
+    /// What R2 lists.
+    async fn page<W: World>(&self, world: &W, kind: Kind) -> Result<Page<ObjectEntry>, Fault> {
+        let prefix = match &self.tenant {
+            Some(tenant) => key::owned_by(tenant, Some(kind)),
+            None => key::records(kind),
+        };
+        let from = self.after.as_ref().map(|id| format!("{prefix}{id}"));
+        world.r2().list(&prefix, from.as_deref(), self.limit).await
+    }
+}
+
 /// A page of a collection.
 async fn list<W: World>(
     world: &W,
@@ -329,52 +401,26 @@ async fn list<W: World>(
     request: &Request,
     kind: Kind,
 ) -> Result<Response<Vec<u8>>, Failure> {
-    let bad = |detail: String| Problem::new(ProblemKind::BadParameter, detail);
-    let mut tenant: Option<Id> = None;
-    let mut limit = PAGE;
-    let mut after: Option<String> = None;
-    for (name, value) in parameters(request) {
-        match name.as_str() {
-            "tenant" if kind != Kind::Tenant => {
-                tenant = Some(Id::try_from(value).map_err(|wrong| bad(format!("tenant {wrong}")))?);
-            }
-            "limit" => {
-                limit = value
-                    .parse()
-                    .ok()
-                    .filter(|limit| (1..=LARGEST_PAGE).contains(limit))
-                    .ok_or_else(|| bad(format!("limit must be 1 to {LARGEST_PAGE}")))?;
-            }
-            "cursor" => {
-                let id = canonical(kind, &value);
-                after = Some(id.map_err(|_| bad("cursor is none of ours".to_owned()))?);
-            }
-            _ => return Err(bad(format!("there is no parameter {name}")).into()),
-        }
+    let sizes = (PAGE, LARGEST_PAGE);
+    let wanted = Wanted::of(context, request, kind, sizes, |_, _| Ok(false))?;
+    if let Some(own) = context
+        .caller
+        .tenant
+        .as_ref()
+        .filter(|_| kind == Kind::Tenant)
+    {
+        // It is on no list of what a tenant has.
+        let own = own.as_str();
+        let items = if wanted.after.is_some_and(|after| after.as_str() >= own) {
+            None
+        } else {
+            item::<Tenant, W>(world, own, None).await?
+        };
+        let items: Vec<_> = items.into_iter().collect();
+        return json(StatusCode::OK, &json!({ "items": items }));
     }
-    if let Some(own) = &context.caller.tenant {
-        if tenant.is_some_and(|tenant| tenant != *own) {
-            return Err(foreign_tenant().into());
-        }
-        if kind == Kind::Tenant {
-            // It is on no list of what a tenant has.
-            let own = own.as_str();
-            let items = if after.is_some_and(|after| after.as_str() >= own) {
-                None
-            } else {
-                item::<Tenant, W>(world, own, None).await?
-            };
-            let items: Vec<_> = items.into_iter().collect();
-            return json(StatusCode::OK, &json!({ "items": items }));
-        }
-        tenant = Some(own.clone());
-    }
-    let prefix = match &tenant {
-        Some(tenant) => key::owned_by(tenant, Some(kind)),
-        None => key::records(kind),
-    };
-    let from = after.map(|id| format!("{prefix}{id}"));
-    let page = world.r2().list(&prefix, from.as_deref(), limit).await?;
+    let tenant = &wanted.tenant;
+    let page = wanted.page(world, kind).await?;
     let mut items = Vec::new();
     for entry in &page.entries {
         if entry.metadata.contains_key("gone") {
@@ -404,12 +450,22 @@ async fn item<R: Managed, W: World>(
     id: &str,
     tenant: Option<&Id>,
 ) -> Result<Option<Map<String, Value>>, Fault> {
+    let stored = alive::<R, W>(world, id, tenant).await?;
+    Ok(stored.map(|stored| shown(id, &stored)))
+}
+
+/// A record that is listed, unless it is gone or another tenant's.
+async fn alive<R: Managed, W: World>(
+    world: &W,
+    id: &str,
+    tenant: Option<&Id>,
+) -> Result<Option<Stored<R>>, Fault> {
     let loaded = store::load::<R, W>(world, id).await?;
     // The list of a tenant may be older than the record.
     let wanted = |stored: &Stored<R>| {
         stored.alive() && tenant.is_none_or(|tenant| stored.record.tenant() == Some(tenant))
     };
     Ok(loaded
-        .filter(|loaded| wanted(&loaded.stored))
-        .map(|loaded| shown(id, &loaded.stored)))
+        .map(|loaded| loaded.stored)
+        .filter(|stored| wanted(stored)))
 }

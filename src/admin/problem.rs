@@ -12,6 +12,8 @@ use crate::request::respond;
 pub enum Kind {
     /// The body is no JSON, or not of the kind that the header says.
     BadJson,
+    /// The body, or a line of it, is no CSV with these columns.
+    BadCsv,
     /// A parameter of the query is unknown or wrong.
     BadParameter,
     /// No token, or not the right one.
@@ -32,7 +34,7 @@ pub enum Kind {
     PreconditionFailed,
     /// The body is too long.
     TooLarge,
-    /// The body's type is not JSON.
+    /// The body's type is not what the route takes.
     UnsupportedMediaType,
     /// Some fields are wrong.
     Invalid,
@@ -50,6 +52,7 @@ impl Kind {
                 "bad_json",
                 "The body cannot be read",
             ),
+            Self::BadCsv => (StatusCode::BAD_REQUEST, "bad_csv", "The CSV cannot be read"),
             Self::BadParameter => (
                 StatusCode::BAD_REQUEST,
                 "bad_parameter",
@@ -95,7 +98,7 @@ impl Kind {
             Self::UnsupportedMediaType => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
-                "The body must be JSON",
+                "The body is of another type",
             ),
             Self::Invalid => (
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -130,6 +133,17 @@ impl FieldError {
             detail: detail.into(),
         }
     }
+}
+
+/// A refusal as JSON.
+#[derive(Debug, Serialize)]
+pub struct Shown<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
 }
 
 /// A refusal.
@@ -185,28 +199,32 @@ impl Problem {
         }
     }
 
-    /// The answer.
+    /// The status of the answer.
     #[must_use]
-    pub fn respond(&self) -> Response<Vec<u8>> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            r#type: String,
-            title: &'a str,
-            status: u16,
-            detail: &'a str,
-            #[serde(skip_serializing_if = "<[_]>::is_empty")]
-            errors: &'a [FieldError],
-        }
+    pub fn status(&self) -> StatusCode {
+        let (status, ..) = self.kind.parts();
+        status
+    }
+
+    /// The members of the answer.
+    #[must_use]
+    pub fn shown(&self) -> Shown<'_> {
         let (status, name, title) = self.kind.parts();
-        let body = Body {
+        Shown {
             r#type: format!("urn:dialtone:problem:{name}"),
             title,
             status: status.as_u16(),
             detail: &self.detail,
             errors: &self.errors,
-        };
+        }
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn respond(&self) -> Response<Vec<u8>> {
+        let status = self.status();
         // Serde can fail only on a map whose keys are no strings, and there is none.
-        let bytes = serde_json::to_vec(&body).unwrap_or_default();
+        let bytes = serde_json::to_vec(&self.shown()).unwrap_or_default();
         let mut response = respond(status, "application/problem+json", bytes);
         let headers = response.headers_mut();
         match self.kind {

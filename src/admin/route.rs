@@ -6,7 +6,8 @@ use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
 use super::{
-    account, audit, device, explain, list, models, no_parameters, one, session, status, token,
+    account, audit, batch, device, explain, list, models, no_parameters, one, session, status,
+    token,
 };
 use crate::fault::Fault;
 use crate::key::Kind;
@@ -94,6 +95,9 @@ routes! {
     "pbxes/{pbx}": GET Reader Tenant, PUT Operator Tenant, PATCH Operator Tenant, DELETE Operator Tenant
         => one::<Pbx, W>(world, context, request, &given.id).await;
     "accounts": GET Reader Tenant => list(world, context, request, Kind::Account).await;
+    "accounts/batch": POST Operator Tenant => batch::run::<Account, W>(world, context, request).await;
+    "accounts/export": GET Reader Tenant
+        => batch::export::run::<Account, W>(world, context, request).await;
     "accounts/{account}": GET Reader Tenant, PUT Operator Tenant, PATCH Operator Tenant, DELETE Operator Tenant
         => one::<Account, W>(world, context, request, &given.id).await;
     "accounts/{account}/rotate": POST Operator Tenant => {
@@ -109,6 +113,9 @@ routes! {
         => one::<Rule, W>(world, context, request, &given.id).await;
 
     "devices": GET Reader Tenant => list(world, context, request, Kind::Device).await;
+    "devices/batch": POST Operator Tenant => batch::run::<Device, W>(world, context, request).await;
+    "devices/export": GET Reader Tenant
+        => batch::export::run::<Device, W>(world, context, request).await;
     "devices/{mac}": GET Reader Tenant, PUT Operator Tenant, PATCH Operator Tenant, DELETE Operator Tenant
         => one::<Device, W>(world, context, request, &given.id).await;
     "devices/{mac}/status": GET Reader Tenant => {

@@ -49,9 +49,23 @@ pub struct Saved<R: Managed> {
     pub stored: Stored<R>,
     /// Whether it is new.
     pub created: bool,
+    /// Whether anything was written: what is put as it is already is not.
+    pub changed: bool,
     /// Whether everything that follows from it is done as well. If not, the scheduled handler
     /// does it within a minute.
     pub followed_up: bool,
+}
+
+impl<R: Managed> Saved<R> {
+    /// The same again: nothing was to be written.
+    fn as_it_is(stored: Stored<R>) -> Self {
+        Self {
+            stored,
+            created: false,
+            changed: false,
+            followed_up: true,
+        }
+    }
 }
 
 /// How often a save is tried again after somebody else's came between.
@@ -170,13 +184,7 @@ pub async fn save<R: Managed, W: World>(
             && current.sealed.len() == next.sealed.len()
             && !rewritten
         {
-            // The same again: nothing to write.
-            let stored = current.clone();
-            return Ok(Saved {
-                stored,
-                created: false,
-                followed_up: true,
-            });
+            return Ok(Saved::as_it_is(current.clone()));
         }
         R::fits(world, context, id, &next).await?;
         if foreign {
@@ -203,6 +211,7 @@ pub async fn save<R: Managed, W: World>(
             let followed_up = follow_up(world, context, R::KIND, id, &mark).await;
             return Ok(Saved {
                 created: current.is_none(),
+                changed: true,
                 stored: next,
                 followed_up,
             });

@@ -5,6 +5,7 @@ mod access;
 mod ask;
 mod asterisk;
 mod audit;
+mod batch;
 mod browser;
 mod expected;
 mod fixtures;

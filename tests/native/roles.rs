@@ -12,7 +12,7 @@ use dialtone::tick;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::ask::{ask, call, call_by, cost, delete, fetch, get, header, json_of, put, text};
+use crate::ask::{Told, ask, call, call_by, cost, delete, fetch, get, header, json_of, put, text};
 use crate::world::{ADMIN_TOKEN, Count, Failing, Fake, block_on};
 
 /// The tenant whose tokens are tried, its phone, and how its texts begin.
@@ -168,6 +168,26 @@ fn bodies(route: &Route) -> Vec<Value> {
         bodies.truncate(1);
         return bodies;
     }
+    if route.path.ends_with("/batch") {
+        for (tenant, named) in [
+            (FOREIGN, FOREIGN),
+            (FOREIGN, OWN),
+            (OWN, OWN),
+            (OWN, FOREIGN),
+        ] {
+            let mut line = record(collection, tenant);
+            line[if collection == "devices" { "mac" } else { "id" }] = id(collection, named).into();
+            if collection == "accounts" && tenant == OWN {
+                line["username"] = "alpha2002".into();
+            }
+            bodies.push(line.clone());
+            if collection == "devices" {
+                line["lines"][0]["account"] = "bravo-1001".into();
+                bodies.push(line);
+            }
+        }
+        return bodies;
+    }
     if route.method == Method::POST {
         bodies.push(json!({ "country": "DE", "asn": 3320 }));
         bodies.push(json!({
@@ -282,7 +302,17 @@ fn tried(
     path: &str,
     body: &Value,
 ) -> (Response<Vec<u8>>, Cost) {
-    let (answer, kv, r2) = cost(fake, &call_by(token, method.clone(), path, body));
+    let mut request = call_by(token, method.clone(), path, body);
+    if path
+        .split('?')
+        .next()
+        .unwrap_or_default()
+        .ends_with("/batch")
+    {
+        // One line of it.
+        request = request.with("content-type", "application/x-ndjson");
+    }
+    let (answer, kv, r2) = cost(fake, &request);
     (answer, (kv, r2))
 }
 
@@ -299,7 +329,7 @@ fn the_holder_of_one_tenants_token_cannot_tell_another_tenant_from_none() {
     let before = fake.snapshot();
     let theirs = of_the_other(&fake);
     assert!(theirs.len() > 20, "{:?}", theirs.keys());
-    let mut calls = 0;
+    let (mut calls, mut batched) = (0, 0);
     for route in ROUTES {
         for (path, query) in [OWN, FOREIGN]
             .map(|tenant| path_of(route, tenant))
@@ -331,13 +361,29 @@ fn the_holder_of_one_tenants_token_cannot_tell_another_tenant_from_none() {
                         tells_nothing(&whole(&answer), &what);
                         continue;
                     }
+                    let line = |answer: &Response<Vec<u8>>| {
+                        let body: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+                        body["lines"][0].clone()
+                    };
+                    if route.path.ends_with("/batch") && line(&none)["status"] == 201 {
+                        batched += 1;
+                        assert_eq!(line(&answer)["status"], 409, "{what}");
+                        assert_eq!(
+                            line(&answer)["problem"]["type"],
+                            "urn:dialtone:problem:taken"
+                        );
+                        // It says the id that it was sent, and nothing else.
+                        let named = line(&none)["mac"].as_str().map_or(FOREIGN, |_| FOREIGN_MAC);
+                        tells_nothing(&whole(&answer).replacen(named, ABSENT, 1), &what);
+                        continue;
+                    }
                     assert_eq!(as_absent(&whole(&answer)), whole(&none), "{what}");
                     assert_eq!(paid, none_paid, "{what}");
                 }
             }
         }
     }
-    assert!(calls > 1_000, "{calls}");
+    assert!(calls > 1_000 && batched > 0, "{calls} {batched}");
 }
 
 #[test]

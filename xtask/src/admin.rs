@@ -4,6 +4,9 @@ use anyhow::{Context as _, Result, bail};
 use dialtone_kit::http::{self, Response};
 use serde_json::Value;
 
+/// Where a token is taken from if the command line does not name one.
+pub const TOKEN_VARIABLE: &str = "DIALTONE_ADMIN_TOKEN";
+
 /// An admin, who knows where Dialtone is and has its token.
 #[derive(Clone, Debug)]
 pub struct Admin {

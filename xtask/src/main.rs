@@ -4,6 +4,8 @@
 mod admin;
 mod build;
 mod demo;
+mod export;
+mod import;
 mod phone;
 mod scan;
 mod screen;
@@ -25,6 +27,12 @@ Tasks, as `cargo xtask <task>`:
   build [--features F] [--out DIR]   the Worker for wrangler, into build/
   demo [--once]                      starts Dialtone here, plays a phone, and stays up to try things
                                      on; with --once tries its own suggestions, and ends
+  export FILE --url URL [--accounts] [--tenant T]
+                                     writes all devices, or accounts, into a file: .csv or .ndjson
+  import FILE --url URL [--accounts] [--dry-run] [--resume]
+                                     saves the devices, or accounts, of a .csv or .ndjson of any
+                                     length, and says at the end which lines were refused. Export and
+                                     import take the token from DIALTONE_ADMIN_TOKEN
   size                               what a deploy would upload, held against the budget
   smoke URL [--token T]              checks a deployment from outside, with a customer of its own
                                      that it removes again; the token is also taken from
@@ -57,6 +65,8 @@ fn run(arguments: &[String]) -> Result<()> {
     match task.as_str() {
         "build" => build::run(arguments),
         "demo" => demo::run(arguments),
+        "export" => export::run(arguments),
+        "import" => import::run(arguments),
         "smoke" => smoke::run(arguments),
         "soak" => soak::run(arguments),
         "size" => no_more(arguments).and_then(|()| size::run()),

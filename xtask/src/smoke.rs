@@ -15,13 +15,10 @@ use dialtone_kit::workerd::{Options, Workerd};
 use dialtone_kit::{dev_vars, project};
 use serde_json::{Value, json};
 
-use crate::admin::{Admin, text};
+use crate::admin::{Admin, TOKEN_VARIABLE, text};
 use crate::phone::Phone;
 use crate::screen::{INDENT, Screen, Style};
 use crate::{build, signal, tools};
-
-/// Where the token is taken from if the command line does not name one.
-const TOKEN_VARIABLE: &str = "DIALTONE_ADMIN_TOKEN";
 
 /// How many ask for one window at once.
 const CALLERS: usize = 50;
