@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use dialtone_kit::http;
 
-use crate::import::{Form, Given};
+use crate::import::{Form, Given, newlines};
 use crate::screen::Screen;
 use crate::signal;
 
@@ -49,7 +49,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         };
         let page = page.get(skipped..).context("a page is cut off")?;
         part.write_all(page)?;
-        lines += page.iter().filter(|byte| **byte == b'\n').count();
+        lines += newlines(page);
         first = false;
         next = link;
     }

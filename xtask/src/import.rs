@@ -102,7 +102,7 @@ impl Given {
                 "--dry-run" if imports => dry_run = true,
                 "--resume" if imports => resume = true,
                 word if !word.starts_with('-') && file.is_none() => {
-                    file = Some(PathBuf::from(word))
+                    file = Some(PathBuf::from(word));
                 }
                 word => bail!("`{task}` takes no `{word}`; `cargo xtask help` shows what it takes"),
             }
@@ -163,7 +163,7 @@ impl<R: BufRead> Source<R> {
         loop {
             let (line, at) = (self.line, self.at);
             let mut bytes = Vec::new();
-            let mut quotes = 0;
+            let mut quoted = false;
             loop {
                 let mut more = Vec::new();
                 let read = self.reader.read_until(b'\n', &mut more)?;
@@ -172,12 +172,14 @@ impl<R: BufRead> Source<R> {
                 }
                 self.at += u64::try_from(read)?;
                 self.line += u64::from(more.ends_with(b"\n"));
-                quotes += more.iter().filter(|byte| **byte == b'"').count();
+                quoted = more
+                    .iter()
+                    .fold(quoted, |quoted, byte| quoted != (*byte == b'"'));
                 if bytes.len() <= LONGEST_LINE {
                     bytes.append(&mut more);
                 }
                 // In CSV a line break between quotes ends no record.
-                if self.form == Form::Ndjson || quotes % 2 == 0 {
+                if self.form == Form::Ndjson || !quoted {
                     break;
                 }
             }
@@ -548,7 +550,8 @@ fn said(result: &Value) -> String {
     format!("line {line}: {name}: {why}")
 }
 
-fn newlines(bytes: &[u8]) -> u64 {
+/// How many line breaks there are.
+pub fn newlines(bytes: &[u8]) -> u64 {
     bytes.iter().map(|byte| u64::from(*byte == b'\n')).sum()
 }
 
