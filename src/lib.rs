@@ -57,6 +57,7 @@ pub mod step7_register;
 
 // Joints
 pub mod admin;
+pub mod ami;
 pub mod afterwards;
 pub mod audit;
 pub mod chain;
@@ -67,6 +68,7 @@ pub mod guesses;
 pub mod reconcile;
 pub mod rekey;
 pub mod render;
+pub mod resync;
 pub mod rotation;
 pub mod serve;
 pub mod store;
