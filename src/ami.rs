@@ -303,7 +303,11 @@ pub fn contacts(
         let agent = event.get("UserAgent").copied().unwrap_or_default();
         let contact = Contact {
             uri,
-            user_agent: agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS).collect(),
+            user_agent: agent
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(AGENT_CHARS)
+                .collect(),
             mac: ident::agent(agent).mac,
             since: now,
         };
@@ -312,7 +316,11 @@ pub fn contacts(
             of_name.push(contact);
         }
     }
-    if complete { Ok(all) } else { Err(Failure::Half) }
+    if complete {
+        Ok(all)
+    } else {
+        Err(Failure::Half)
+    }
 }
 
 /// What is remembered next: what was seen now, with the times of what was seen before. Contacts are
@@ -544,7 +552,13 @@ mod tests {
         assert_eq!(read(&error("Authentication failed")), Err(Failure::Login));
         let other = Failure::Refused("Missing action in request".to_owned());
         assert_eq!(read(&error("Missing action in request")), Err(other));
-        for page in ["", "\n", "<html>Sign in</html>\n", "<a href=\"x:y\">\n\n", "{}"] {
+        for page in [
+            "",
+            "\n",
+            "<html>Sign in</html>\n",
+            "<a href=\"x:y\">\n\n",
+            "{}",
+        ] {
             assert_eq!(read(page), Err(Failure::NotAmi), "{page}");
         }
         let nobody = contacts(404, LIST.as_bytes(), &BTreeSet::new(), NOW);
@@ -582,8 +596,16 @@ mod tests {
     #[test]
     fn a_session_is_the_cookie_and_no_other() {
         let cookie = "mansession_id=\"56982f2d\"; Version=1; Max-Age=60";
-        assert_eq!(session(cookie).as_deref(), Some("mansession_id=\"56982f2d\""));
-        for other in ["CF_Authorization=abc", "mansession_id=\"\"", "mansession_id=\"5\r\n\"", ""] {
+        assert_eq!(
+            session(cookie).as_deref(),
+            Some("mansession_id=\"56982f2d\"")
+        );
+        for other in [
+            "CF_Authorization=abc",
+            "mansession_id=\"\"",
+            "mansession_id=\"5\r\n\"",
+            "",
+        ] {
             assert_eq!(session(other), None, "{other}");
         }
     }
@@ -591,12 +613,25 @@ mod tests {
     #[test]
     fn a_contact_is_whose_mac_it_tells_or_whose_account_it_is() {
         let (a, b) = (mac("805ec0000001"), mac("805ec0000002"));
-        let of = |mac: &str| contact("sip:1001@192.0.2.1", &format!("Yealink SIP-T54W 96.86.0.100 {mac}"));
+        let of = |mac: &str| {
+            contact(
+                "sip:1001@192.0.2.1",
+                &format!("Yealink SIP-T54W 96.86.0.100 {mac}"),
+            )
+        };
         let nameless = contact("sip:1001@192.0.2.2", "softphone");
-        let all = [of("805ec0000001"), of("805ec0000002"), of("805ec0000009"), nameless];
+        let all = [
+            of("805ec0000001"),
+            of("805ec0000002"),
+            of("805ec0000009"),
+            nameless,
+        ];
         let both = BTreeSet::from([a, b]);
         let matched = match_contacts(&all, a, &both);
-        assert_eq!((matched.own, matched.foreign), (vec![&all[0]], vec![&all[2]]));
+        assert_eq!(
+            (matched.own, matched.foreign),
+            (vec![&all[0]], vec![&all[2]])
+        );
         assert_eq!(matched.unclear, [&all[3]]);
         let alone = match_contacts(&all, a, &BTreeSet::from([a]));
         assert_eq!(alone.own, [&all[0], &all[3]]);
@@ -623,10 +658,22 @@ mod tests {
         ] {
             assert_eq!(found(uri, own, from), [""; 0], "{uri} {from}");
         }
-        assert_eq!(found("sip:1@203.0.113.7", own, "198.51.100.7"), ["elsewhere"]);
-        assert_eq!(found("sip:1@[2001:db8:1:2::3]", own, "2001:db8:2:2::/64"), ["elsewhere"]);
-        assert_eq!(found("sip:1@10.0.0.7", "Fanvil X5U 2.4 0c383e32c10d", "x"), ["other_mac"]);
-        assert_eq!(found("sip:1@10.0.0.7", "snomD785/10.1.33.33", "x"), ["other_vendor"]);
+        assert_eq!(
+            found("sip:1@203.0.113.7", own, "198.51.100.7"),
+            ["elsewhere"]
+        );
+        assert_eq!(
+            found("sip:1@[2001:db8:1:2::3]", own, "2001:db8:2:2::/64"),
+            ["elsewhere"]
+        );
+        assert_eq!(
+            found("sip:1@10.0.0.7", "Fanvil X5U 2.4 0c383e32c10d", "x"),
+            ["other_mac"]
+        );
+        assert_eq!(
+            found("sip:1@10.0.0.7", "snomD785/10.1.33.33", "x"),
+            ["other_vendor"]
+        );
         assert_eq!(found("sip:1@10.0.0.7", "unheard of", "x"), [""; 0]);
     }
 

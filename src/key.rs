@@ -422,10 +422,20 @@ mod tests {
     #[test]
     fn what_is_made_again_reads_back() {
         let at = Timestamp(1_795_424_400);
-        for what in [Regenerated::Templates, Regenerated::Record(Kind::Pbx, "main")] {
-            assert_eq!(parse_regenerate(&regenerate(what, at, "ab")), Some((what, at)));
+        for what in [
+            Regenerated::Templates,
+            Regenerated::Record(Kind::Pbx, "main"),
+        ] {
+            assert_eq!(
+                parse_regenerate(&regenerate(what, at, "ab")),
+                Some((what, at))
+            );
         }
-        for wrong in ["regenerate/pbx/main", "regenerate/x/main/1-a", "resync/pbx/main/1-a"] {
+        for wrong in [
+            "regenerate/pbx/main",
+            "regenerate/x/main/1-a",
+            "resync/pbx/main/1-a",
+        ] {
             assert_eq!(parse_regenerate(wrong), None, "{wrong}");
         }
     }

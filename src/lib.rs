@@ -57,8 +57,8 @@ pub mod step7_register;
 
 // Joints
 pub mod admin;
-pub mod ami;
 pub mod afterwards;
+pub mod ami;
 pub mod audit;
 pub mod chain;
 pub mod chaining;

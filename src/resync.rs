@@ -279,9 +279,10 @@ pub async fn regenerate<W: World>(
 pub fn concerns(what: key::Regenerated<'_>, device: &Device, pbxes: &[Id]) -> bool {
     match what {
         key::Regenerated::Templates | key::Regenerated::Record(Kind::Tenant, _) => true,
-        key::Regenerated::Record(Kind::Profile, id) => {
-            device.profile.as_ref().is_some_and(|own| own.as_str() == id)
-        }
+        key::Regenerated::Record(Kind::Profile, id) => device
+            .profile
+            .as_ref()
+            .is_some_and(|own| own.as_str() == id),
         key::Regenerated::Record(Kind::Pbx, id) => pbxes.iter().any(|pbx| pbx.as_str() == id),
         key::Regenerated::Record(..) => false,
     }

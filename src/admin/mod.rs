@@ -10,6 +10,7 @@ pub mod explain;
 pub mod managed;
 pub mod models;
 pub mod problem;
+mod resync;
 pub mod route;
 pub mod save;
 pub mod status;

@@ -5,7 +5,9 @@ use http::{Method, Response};
 use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
-use super::{account, audit, device, explain, list, models, no_parameters, one, status, token};
+use super::{
+    account, audit, device, explain, list, models, no_parameters, one, resync, status, token,
+};
 use crate::fault::Fault;
 use crate::key::Kind;
 use crate::mac::Mac;
@@ -124,6 +126,9 @@ routes! {
 
     "devices/{mac}/release": POST Operator Tenant
         => device::act(world, context, request, given.mac()?, "release").await;
+
+    "devices/{mac}/resync": POST Operator Tenant
+        => resync::now(world, context, request, given.mac()?).await;
 
     "audit": GET Reader Tenant => audit::answer(world, context, request).await;
     "explain": POST Reader Tenant => {

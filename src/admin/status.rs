@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::device;
 use super::problem::{Failure, Kind as ProblemKind, Problem};
 use super::save::Context;
+use crate::ami::{self, Contacts, Finding, Matched};
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
@@ -20,6 +21,7 @@ use crate::record::pbx::Pbx;
 use crate::record::tenant::Proof;
 use crate::rekey;
 use crate::request::Request;
+use crate::resync;
 use crate::serve;
 use crate::store::{self, Loaded};
 use crate::text::Id;
@@ -81,9 +83,24 @@ pub struct LineState {
     pub ever_online: bool,
     /// Whether other devices have the account too: then it may be theirs that is registered.
     pub shared: bool,
+    /// What is odd about who is registered, where the PBX has AMI.
+    pub findings: Vec<Finding>,
 }
 
 impl LineState {
+    /// Gives a phone whose account others have too a state of its own, if its contact, or each
+    /// contact that there is, says whose it is.
+    fn tell_apart(&mut self, matched: &Matched<'_>, since: Timestamp) {
+        let own = matched.own.iter().map(|contact| contact.since).min();
+        if !self.shared || (own.is_none() && !matched.unclear.is_empty()) {
+            return;
+        }
+        self.shared = false;
+        self.online = Some((own.is_some(), own.unwrap_or(since)));
+        // That another one was says nothing of it.
+        self.ever_online = own.is_some();
+    }
+
     /// Whether what the PBX says of the account says anything of a phone that has `fetched` its ACC.
     fn tells(&self, fetched: bool) -> bool {
         fetched || !self.shared
@@ -128,10 +145,18 @@ pub fn stage(stored: &Stored<Device>, lines: &[LineState]) -> (Stage, Option<Tim
 struct Known {
     memories: BTreeMap<Id, Memory>,
     accounts: BTreeMap<Id, Option<Stored<Account>>>,
+    /// `None` of a PBX that has no AMI, or that nobody ever registered at.
+    contacts: BTreeMap<Id, Option<Contacts>>,
 }
 
 impl Known {
-    async fn line<W: World>(&mut self, world: &W, line: &Line) -> Result<Option<LineState>, Fault> {
+    async fn line<W: World>(
+        &mut self,
+        world: &W,
+        mac: Mac,
+        device: &Stored<Device>,
+        line: &Line,
+    ) -> Result<Option<LineState>, Fault> {
         if !self.accounts.contains_key(&line.account) {
             let loaded = store::load::<Account, W>(world, line.account.as_str()).await?;
             let alive = loaded.map(|loaded| loaded.stored).filter(Stored::alive);
@@ -145,28 +170,44 @@ impl Known {
             let memory = tick::pbx_memory(world, pbx).await?;
             self.memories.insert(pbx.clone(), memory);
         }
+        if !self.contacts.contains_key(pbx) {
+            let contacts = tick::tell::contacts(world, pbx).await?;
+            self.contacts.insert(pbx.clone(), contacts);
+        }
         let memory = self.memories.get(pbx);
         // What was seen of the name while another account had it is not this one's.
         let seen = memory
             .and_then(|memory| memory.registration(&account.record.username))
             .filter(|seen| seen.account == line.account);
-        Ok(Some(LineState {
+        let mut state = LineState {
             line: line.line,
             account: line.account.clone(),
             online: seen.map(|seen| (seen.online, seen.since)),
             ever_online: seen.is_some_and(|seen| seen.ever_online),
             shared: account.state.devices.len() > 1,
-        }))
+            findings: Vec::new(),
+        };
+        let contacts = self.contacts.get(pbx).and_then(Option::as_ref);
+        let contacts = contacts.and_then(|all| all.get(&account.record.username));
+        // Seen minutes ago: of an account that nobody is registered with by now they tell nothing.
+        if let (Some((true, since)), Some(contacts)) = (state.online, contacts) {
+            let matched = ami::match_contacts(contacts, mac, &account.state.devices);
+            let from = device.state.fetched_from.as_deref();
+            state.findings = ami::findings(&matched, device.record.vendor, from);
+            state.tell_apart(&matched, since);
+        }
+        Ok(Some(state))
     }
 
     async fn lines<W: World>(
         &mut self,
         world: &W,
+        mac: Mac,
         device: &Stored<Device>,
     ) -> Result<Vec<LineState>, Fault> {
         let mut states = Vec::new();
         for line in &device.record.lines {
-            states.extend(self.line(world, line).await?);
+            states.extend(self.line(world, mac, device, line).await?);
         }
         Ok(states)
     }
@@ -182,7 +223,11 @@ pub async fn one<W: World>(
     mac: Mac,
 ) -> Result<Response<Vec<u8>>, Failure> {
     let stored = device::load(world, context, mac).await?;
-    let states = Known::default().lines(world, &stored).await?;
+    let states = Known::default().lines(world, mac, &stored).await?;
+    let (mark, told) = (
+        resync::mark(world, mac).await?,
+        resync::told(world, mac).await?,
+    );
     let (stage, since) = stage(&stored, &states);
     let beside = &stored.state;
     let answer = DeviceStatus {
@@ -200,6 +245,16 @@ pub async fn one<W: World>(
         contested: beside.contested.as_ref(),
         places: &beside.places,
         quarantine: beside.quarantine.as_ref(),
+        findings: states
+            .iter()
+            .flat_map(|state| {
+                state.findings.iter().map(|finding| ShownFinding {
+                    line: state.line,
+                    finding,
+                })
+            })
+            .collect(),
+        resync: resync::shown(&stored, mark.as_ref(), told.as_ref()),
     };
     super::json(StatusCode::OK, &answer)
 }
@@ -226,6 +281,19 @@ struct DeviceStatus<'a> {
     places: &'a [Whereabouts],
     #[serde(skip_serializing_if = "Option::is_none")]
     quarantine: Option<&'a Quarantine>,
+    /// What is odd about who is registered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<ShownFinding<'a>>,
+    /// How far it is with being told to fetch again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resync: Option<resync::Shown>,
+}
+
+#[derive(Serialize)]
+struct ShownFinding<'a> {
+    line: u8,
+    #[serde(flatten)]
+    finding: &'a Finding,
 }
 
 #[derive(Serialize)]
@@ -238,6 +306,8 @@ struct ShownLine<'a> {
 
 fn shown(line: &LineState) -> ShownLine<'_> {
     let (state, since) = match line.online {
+        // One of several phones, and nobody says which.
+        Some((true, at)) if line.shared => ("shared", Some(at)),
         Some((true, at)) => ("online", Some(at)),
         Some((false, at)) => ("offline", Some(at)),
         None => ("unknown", None),
@@ -376,7 +446,8 @@ pub async fn all<W: World>(
         let Some(device) = loaded.filter(|loaded| visible(&loaded.stored)) else {
             continue;
         };
-        let states = known.lines(world, &device.stored).await?;
+        let Ok(mac) = id.parse::<Mac>() else { continue };
+        let states = known.lines(world, mac, &device.stored).await?;
         let (reached, _) = stage(&device.stored, &states);
         *devices.entry(reached.word()).or_default() += 1;
     }

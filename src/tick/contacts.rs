@@ -59,7 +59,7 @@ impl<W: World> Run<'_, W> {
         let wanted: BTreeSet<_> = desired.iter().map(|desired| &desired.username).collect();
         let seen = ami::contacts(status, &body, &wanted, self.world.now())?;
         self.spend(1);
-        let before = tell::contacts(self.world, id).await?;
+        let before = tell::contacts(self.world, id).await?.unwrap_or_default();
         let seen = ami::remember(seen, &before);
         if seen == before {
             return Ok(());
@@ -88,9 +88,9 @@ impl<W: World> Run<'_, W> {
         });
         for desired in news.take(ODD_LOOKS) {
             let account = self.account(&desired.account).await?;
-            let Some(account) = account.filter(|account| {
-                account.alive() && account.record.username == desired.username
-            }) else {
+            let Some(account) = account
+                .filter(|account| account.alive() && account.record.username == desired.username)
+            else {
                 continue;
             };
             let contacts = seen.get(&desired.username).map_or(&[][..], Vec::as_slice);
@@ -103,7 +103,8 @@ impl<W: World> Run<'_, W> {
                 let matched = ami::match_contacts(contacts, *mac, &account.state.devices);
                 let from = device.state.fetched_from.as_deref();
                 for finding in ami::findings(&matched, device.record.vendor, from) {
-                    let (tenant, resource) = (Some(&device.record.tenant), format!("devices/{mac}"));
+                    let (tenant, resource) =
+                        (Some(&device.record.tenant), format!("devices/{mac}"));
                     let action = "registration.odd";
                     let event = Event::new(self.world, audit::DIALTONE, tenant, action, resource)
                         .with("what", finding.word())

@@ -199,9 +199,7 @@ impl<W: World> Run<'_, W> {
             let known = finish::refresh(self.world, mac, None).await?;
             let made = known.filter(|device| device.state.files.is_some());
             match (made, origin) {
-                (Some(device), _) => {
-                    resync::ask(self.world, mac, &device, resync::SPREAD_S).await
-                }
+                (Some(device), _) => resync::ask(self.world, mac, &device, resync::SPREAD_S).await,
                 (None, Some(_)) => finish::refresh(self.world, mac, origin).await.map(drop),
                 (None, None) => Ok(()),
             }
@@ -220,7 +218,12 @@ impl<W: World> Run<'_, W> {
         what: Regenerated<'_>,
         macs: &[Mac],
     ) -> Result<Vec<(Mac, bool)>, Fault> {
-        if macs.is_empty() || matches!(what, Regenerated::Templates | Regenerated::Record(Kind::Tenant, _)) {
+        if macs.is_empty()
+            || matches!(
+                what,
+                Regenerated::Templates | Regenerated::Record(Kind::Tenant, _)
+            )
+        {
             return Ok(macs.iter().map(|mac| (*mac, true)).collect());
         }
         let keys: Vec<String> = macs
@@ -249,7 +252,8 @@ impl<W: World> Run<'_, W> {
                 self.spend(1);
                 let texts = self.world.kv().get_many(&keys).await?;
                 for (id, text) in some.iter().zip(texts) {
-                    let stored = text.and_then(|text| Stored::<Account>::read(text.as_bytes()).ok());
+                    let stored =
+                        text.and_then(|text| Stored::<Account>::read(text.as_bytes()).ok());
                     pbxes.extend(stored.map(|stored| ((*id).clone(), stored.record.pbx)));
                 }
             }
@@ -284,7 +288,9 @@ impl<W: World> Run<'_, W> {
                 .list(key::ALL_RESYNC, after.as_deref(), PAGE)
                 .await?;
             let is_due = |metadata: &BTreeMap<String, String>| {
-                let at = metadata.get(resync::NOT_BEFORE).and_then(|at| at.parse().ok());
+                let at = metadata
+                    .get(resync::NOT_BEFORE)
+                    .and_then(|at| at.parse().ok());
                 at.is_none_or(|at| Timestamp(at) <= now)
             };
             let entries = page.entries.iter().filter(|entry| is_due(&entry.metadata));

@@ -23,13 +23,6 @@ use crate::step7_register::Line;
 use crate::store;
 use crate::text::{Id, Username};
 
-/// The calls that telling one phone takes, but for its lines: the device, what became of it before
-/// and after, the mark, a PBX's record, a login and the NOTIFY.
-pub(super) const CALLS: u32 = 12;
-
-/// The calls for each line of it.
-pub(super) const CALLS_OF_LINE: u32 = 3;
-
 /// What happened on one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
@@ -104,6 +97,9 @@ impl LineTold {
 }
 
 /// What became of a phone, or why it has to wait.
+///
+/// # Errors
+/// Why it has to wait.
 pub fn outcome(lines: &[LineTold]) -> Result<Outcome, Waits> {
     let any = |what: fn(&Told) -> bool| lines.iter().any(|line| what(&line.told));
     if any(|told| *told == Told::Sent) {
@@ -264,7 +260,7 @@ impl<'a, W: World> Teller<'a, W> {
         } else {
             // To the one phone, or all that have the account would fetch, each once for each of them.
             if place.contacts.is_none() {
-                place.contacts = Some(contacts(world, pbx).await?);
+                place.contacts = Some(contacts(world, pbx).await?.unwrap_or_default());
             }
             let known = place.contacts.as_ref();
             let of_name = known.and_then(|known| known.get(&registered.username));
@@ -294,14 +290,13 @@ impl<'a, W: World> Teller<'a, W> {
     }
 }
 
-/// Who is registered from where at a PBX, as it was last seen; nothing if that was never asked.
+/// Who is registered from where at a PBX, as it was last seen; `None` if nobody ever was, or if it has
+/// no AMI.
 ///
 /// # Errors
 /// The [`Fault`] of R2.
-pub async fn contacts<W: World>(world: &W, pbx: &Id) -> Result<Contacts, Fault> {
+pub async fn contacts<W: World>(world: &W, pbx: &Id) -> Result<Option<Contacts>, Fault> {
     let object = world.r2().get(&key::pbx_contacts(pbx)).await?;
     // Found out again in minutes.
-    Ok(object
-        .and_then(|object| json::read(&object.body).ok())
-        .unwrap_or_default())
+    Ok(object.and_then(|object| json::read(&object.body).ok()))
 }
