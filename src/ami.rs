@@ -18,7 +18,7 @@ use crate::text::Username;
 use crate::time::Timestamp;
 use crate::vendor::VendorId;
 
-/// The longest contact that is kept, in bytes. Asterisk itself keeps 255 (`sorcery`, `PJSIP_MAX_URL_SIZE` less).
+/// The longest contact that is kept, in bytes. A longer one is passed over.
 const URI_BYTES: usize = 256;
 
 /// How much of a User-Agent is kept, in characters: whoever registers writes it.

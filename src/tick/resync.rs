@@ -237,7 +237,8 @@ impl<W: World> Run<'_, W> {
             .map(|text| Stored::read(text?.as_bytes()).ok())
             .collect();
         let mut pbxes: BTreeMap<Id, Id> = BTreeMap::new();
-        if matches!(what, Regenerated::Record(Kind::Pbx, _)) {
+        let of_pbx = matches!(what, Regenerated::Record(Kind::Pbx, _));
+        if of_pbx {
             let of_all = devices.iter().flatten();
             let accounts = of_all.flat_map(|device| &device.record.lines);
             let mut accounts: Vec<&Id> = accounts.map(|line| &line.account).collect();
@@ -265,8 +266,8 @@ impl<W: World> Run<'_, W> {
                 .filter_map(|line| pbxes.get(&line.account).cloned())
                 .collect();
             // An account that KV does not show may be at that PBX.
-            own.len() < device.record.lines.len() && !pbxes.is_empty()
-                || resync::concerns(what, &device.record, &own)
+            let unknown = of_pbx && own.len() < device.record.lines.len();
+            unknown || resync::concerns(what, &device.record, &own)
         };
         Ok(macs
             .iter()

@@ -80,7 +80,7 @@ impl Vendor for Snom {
     }
 
     fn templates(&self) -> u32 {
-        1
+        2
     }
 
     fn facts(&self) -> Facts {
@@ -423,6 +423,8 @@ fn place(url: String, seconds: u32, dect: bool, params: &mut Params<'_>) {
         // phone without a TR-069 server has nothing to ask there.
         set(params, "provisioning_order", 0, "tr69:stop");
         set(params, "settings_refresh_timer", 0, seconds.to_string());
+        // Or it may challenge the NOTIFY that makes it fetch (service wiki, `challenge_checksync`).
+        set(params, "challenge_checksync", 0, "off");
     }
 }
 

@@ -385,8 +385,6 @@ fn an_odd_registration_is_on_the_status_and_in_the_audit() {
             { "line": 1, "what": "elsewhere", "address": "203.0.113.9", "fetched_from": "198.51.100.7" },
         ])
     );
-    let audited = scene.fake.objects("audit/acme/");
-    drop(audited);
     let entries = json_of(&call(
         &scene.fake,
         Method::GET,
