@@ -423,8 +423,6 @@ fn place(url: String, seconds: u32, dect: bool, params: &mut Params<'_>) {
         // phone without a TR-069 server has nothing to ask there.
         set(params, "provisioning_order", 0, "tr69:stop");
         set(params, "settings_refresh_timer", 0, seconds.to_string());
-        // Or it may challenge the NOTIFY that makes it fetch (service wiki, `challenge_checksync`).
-        set(params, "challenge_checksync", 0, "off");
     }
 }
 
@@ -443,6 +441,10 @@ fn first<'a>(phone: &'a Phone<'a>, params: &mut Params<'a>) {
         dect,
         params,
     );
+    if !dect {
+        // Or it may challenge the NOTIFY that makes it fetch (service wiki, `challenge_checksync`).
+        set(params, "challenge_checksync", 0, "off");
+    }
     let name = language(settings.language.as_str()).unwrap_or("English");
     set(params, "language", 0, name);
     set(params, "web_language", 0, name);
