@@ -46,7 +46,8 @@ impl Action {
             }
             // All but letters and digits, the space too: `+` stands for one in some readers only.
             let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
-            body.push_str(&format!("&{name}={value}"));
+            body.extend(["&", name, "="]);
+            body.extend(value);
         }
         Some(Self(body))
     }

@@ -2,6 +2,7 @@
 //! admin API, against the AMI of `asterisk`.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use dialtone::key;
@@ -499,16 +500,13 @@ fn new_templates_make_all_files_again() {
         part["etag"] = json!("\"older\"");
     }
     let body = device.to_string().into_bytes();
-    let put = scene
-        .fake
-        .r2
-        .put(&key, body, Default::default(), Only::Always);
+    let put = scene.fake.r2.put(&key, body, BTreeMap::new(), Only::Always);
     block_on(put).unwrap();
     let older = br#"{"yealink":0}"#.to_vec();
     let put = scene
         .fake
         .r2
-        .put(key::TEMPLATES, older, Default::default(), Only::Always);
+        .put(key::TEMPLATES, older, BTreeMap::new(), Only::Always);
     block_on(put).unwrap();
     let mut told = Vec::new();
     for _ in 0..25 {
