@@ -469,6 +469,28 @@ fn basic(user: &str, password: &str) -> String {
     )
 }
 
+impl Ami {
+    /// The contacts as an answer, its lines ended by LF.
+    fn list(&self) -> String {
+        let head = "Response: Success\nEventList: start\nMessage: A listing\n\n".to_owned();
+        let event = |[name, uri, agent]: &[String; 3]| {
+            format!(
+                "Event: ContactList\nObjectType: contact\nObjectName: {name};@ab\nEndpoint: {name}\n\
+                 Uri: {uri}\nUserAgent: {agent}\n\n"
+            )
+        };
+        let count = self.contacts.len();
+        let end =
+            format!("Event: ContactListComplete\nEventList: Complete\nListItems: {count}\n\n");
+        let contacts: Vec<String> = self.contacts.iter().map(event).collect();
+        let mut list = head + &contacts.concat() + &end;
+        if self.mood == AmiMood::Half {
+            list.truncate(list.len() - 30);
+        }
+        list
+    }
+}
+
 impl Inside {
     /// As a real one was seen to answer: every failure is HTTP 200, and nobody registered is one.
     fn rawman(&mut self, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, NoAnswer> {
@@ -544,23 +566,7 @@ impl Inside {
             "PJSIPShowContacts" if self.ami.contacts.is_empty() => {
                 says("Error", "No Contacts found")
             }
-            "PJSIPShowContacts" => {
-                let mut list =
-                    "Response: Success\nEventList: start\nMessage: A listing\n\n".to_owned();
-                for [name, uri, agent] in &self.ami.contacts {
-                    list.push_str(&format!(
-                        "Event: ContactList\nObjectType: contact\nObjectName: {name};@ab\nEndpoint: {name}\nUri: {uri}\nUserAgent: {agent}\n\n"
-                    ));
-                }
-                let count = self.ami.contacts.len();
-                list.push_str(&format!(
-                    "Event: ContactListComplete\nEventList: Complete\nListItems: {count}\n\n"
-                ));
-                if self.ami.mood == AmiMood::Half {
-                    list.truncate(list.len() - 30);
-                }
-                text(&list)
-            }
+            "PJSIPShowContacts" => text(&self.ami.list()),
             "PJSIPNotify" => {
                 let event = field("Variable");
                 let event = event.strip_prefix("Event=").unwrap();
