@@ -244,7 +244,10 @@ proptest! {
     }
 
     #[test]
-    fn no_value_gets_out_of_its_field_of_an_action(event in any::<String>(), secret in any::<String>()) {
+    fn no_value_gets_out_of_its_field_of_an_action(
+        event in "[a&=%+;:\r\n\0\u{85} ü]{0,12}|\\PC{0,12}",
+        secret in "[a&=%+;:\r\n\0\u{85} ü]{0,12}|\\PC{0,12}",
+    ) {
         let name = Username::try_from("1001").unwrap();
         let actions = [
             Action::notify_endpoint(&name, &event).map(|action| (action, &event, "Variable", "Event=")),
