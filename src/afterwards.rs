@@ -52,6 +52,7 @@ pub fn note_fetch(state: &mut DeviceState, fetch: &Fetch, now: Timestamp) -> boo
     }
     if matches!(part, Part::Acc | Part::Merged | Part::Former) && newer(&state.seen.configured) {
         state.seen.configured = Some(sighting);
+        state.fetched_from = Some(fetch.source.clone());
         news = true;
     }
     news

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 use crate::json;
-use crate::key::{self, Kind};
+use crate::key::{self, Kind, Regenerated};
 use crate::keys::hex;
 use crate::mac::Mac;
 use crate::ports::{Mappings, Objects, Only, World};
@@ -25,6 +25,7 @@ use crate::record::token::Token;
 use crate::record::{Record, Stored};
 use crate::refusal;
 use crate::render::{self, From, Ingredients};
+use crate::resync;
 use crate::session;
 use crate::step2_redirect::NamedRule;
 use crate::step5_config_request::stale;
@@ -76,14 +77,42 @@ pub async fn finish<W: World>(
     origin: Option<&str>,
 ) -> Result<(), Fault> {
     match kind {
-        Kind::Tenant => copy::<Tenant, W>(world, id, |_| None).await,
-        Kind::Profile => copy::<Profile, W>(world, id, |_| None).await,
-        Kind::Pbx => pbx(world, id).await,
+        Kind::Tenant => {
+            copy::<Tenant, W>(world, id, |_| None).await?;
+            let tenant = Id::try_from(id).map_err(|_| Fault::Broken("tenant id"))?;
+            regenerate::<Tenant, W>(world, id, Some(&tenant)).await
+        }
+        Kind::Profile => {
+            copy::<Profile, W>(world, id, |_| None).await?;
+            regenerate::<Profile, W>(world, id, None).await
+        }
+        Kind::Pbx => {
+            pbx(world, id).await?;
+            regenerate::<Pbx, W>(world, id, None).await
+        }
         Kind::Rule => rule(world, id).await,
         Kind::Account => account(world, id, origin).await,
         Kind::Device => device(world, id, origin).await,
         Kind::Token => token(world, id).await,
     }
+}
+
+/// Has the files of all devices made again that a shared record is part of. `own`: a tenant, which
+/// belongs to none.
+async fn regenerate<R: Record, W: World>(
+    world: &W,
+    id: &str,
+    own: Option<&Id>,
+) -> Result<(), Fault> {
+    let Some(Loaded { stored, .. }) = store::load::<R, W>(world, id).await? else {
+        return Ok(());
+    };
+    let tenant = own.or_else(|| stored.record.tenant());
+    // A new record is part of nothing, and what is used is not deleted.
+    if stored.edition <= 1 || !stored.alive() {
+        return Ok(());
+    }
+    resync::regenerate(world, Regenerated::Record(R::KIND, id), tenant).await
 }
 
 /// What a listing of the accounts in KV shows of each, so that the scheduled handler need not read
@@ -202,8 +231,16 @@ async fn token<W: World>(world: &W, id: &str) -> Result<(), Fault> {
 /// may be another tenant's.
 async fn pbx<W: World>(world: &W, id: &str) -> Result<(), Fault> {
     let loaded = store::load::<Pbx, W>(world, id).await?;
+    let pbx = Id::try_from(id).map_err(|_| Fault::Broken("pbx id"))?;
+    let has_ami = |loaded: &Loaded<Pbx>| {
+        let stored = &loaded.stored;
+        stored.alive() && stored.record.ami.is_some()
+    };
+    if !loaded.as_ref().is_some_and(has_ami) {
+        // Nobody says any more who is registered from where.
+        world.r2().delete(&key::pbx_contacts(&pbx)).await?;
+    }
     if loaded.is_some_and(|loaded| !loaded.stored.alive()) {
-        let pbx = Id::try_from(id).map_err(|_| Fault::Broken("pbx id"))?;
         world.r2().delete(&key::pbx_state(&pbx)).await?;
         loop {
             // Whoever deleted it gave up what was still to be deleted there.
@@ -333,7 +370,9 @@ async fn account<W: World>(world: &W, id: &str, origin: Option<&str>) -> Result<
         session::account_deleted(world, &account, tenant).await?;
     }
     for mac in &stored.state.devices {
-        refresh(world, *mac, origin).await?;
+        if let Some(device) = refresh(world, *mac, origin).await? {
+            resync::ask(world, *mac, &device, 0).await?;
+        }
     }
     copy_account(world, id).await
 }
@@ -388,7 +427,9 @@ async fn device<W: World>(world: &W, id: &str, origin: Option<&str>) -> Result<(
         if !stored.alive() {
             upload::remove_all(world, mac).await?;
             refusal::forget(world, mac).await?;
+            resync::forget(world, mac).await?;
         }
+        resync::ask(world, mac, &stored, 0).await?;
         leave(world, mac, &stored).await?;
         for line in &stored.record.lines {
             relist(world, &line.account).await?;

@@ -10,9 +10,14 @@
 //! | `gone/{pbx}/{username}` | | the tombstone: this may be deleted at the PBX |
 //! | `unfinished/{kind}/{id}/{nonce}` | | a save that the scheduled handler must finish if nobody else does |
 //! | `pbx-state/{pbx}` | | who is registered, what was pushed |
+//! | `pbx-contacts/{pbx}` | | who is registered from where, of a PBX with AMI |
 //! | `session/{account}` | | at which phone a user is logged in |
 //! | `session-end/{until}/{account}` | | that a session ends then |
 //! | `tries/account/{account}`, `tries/device/{mac}`, `tries/nobody/{mac}` | | wrong PINs |
+//! | `regenerate/{kind}/{id}/{time}-{nonce}` | | that the files of a shared record's devices are made again, and how far |
+//! | `resync/{mac}` | | that a phone is to be told to fetch again |
+//! | `told/{mac}` | | what became of telling it |
+//! | `templates` | | which versions of the templates all files were made of |
 //! | `reconcile` | | the last run |
 //! | `rekey` | | how far a change of `SEAL_KEY` is |
 //! | `upload/{mac}/{name}` | | what a phone put there, sealed |
@@ -277,6 +282,68 @@ pub fn tries_of_nobody(mac: Mac) -> String {
     format!("tries/nobody/{mac}")
 }
 
+/// `pbx-contacts/{pbx}`: who is registered from where.
+#[must_use]
+pub fn pbx_contacts(pbx: &Id) -> String {
+    format!("pbx-contacts/{pbx}")
+}
+
+/// `resync/{mac}`: that a phone is to be told to fetch again.
+#[must_use]
+pub fn resync(mac: Mac) -> String {
+    format!("{ALL_RESYNC}{mac}")
+}
+
+/// The prefix of all phones that are to be told.
+pub const ALL_RESYNC: &str = "resync/";
+
+/// `told/{mac}`: what became of telling a phone.
+#[must_use]
+pub fn told(mac: Mac) -> String {
+    format!("told/{mac}")
+}
+
+/// Why files are made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Regenerated<'a> {
+    /// A record that devices share was changed.
+    Record(Kind, &'a str),
+    /// The templates were.
+    Templates,
+}
+
+/// The word in the place of a kind and of an id for [`Regenerated::Templates`].
+const TEMPLATES_WORD: &str = "templates";
+
+/// `regenerate/{kind}/{id}/{time}-{nonce}`: that files are to be made again. The last of a record is
+/// the newest.
+#[must_use]
+pub fn regenerate(what: Regenerated<'_>, at: Timestamp, nonce: &str) -> String {
+    let record = match what {
+        Regenerated::Record(kind, id) => record(kind, id),
+        Regenerated::Templates => format!("{TEMPLATES_WORD}/{TEMPLATES_WORD}"),
+    };
+    format!("{ALL_REGENERATE}{record}/{:012}-{nonce}", at.0)
+}
+
+/// The prefix of all of them.
+pub const ALL_REGENERATE: &str = "regenerate/";
+
+/// Reads what [`regenerate`] made: why, and since when.
+#[must_use]
+pub fn parse_regenerate(key: &str) -> Option<(Regenerated<'_>, Timestamp)> {
+    let (what, name) = key.strip_prefix(ALL_REGENERATE)?.rsplit_once('/')?;
+    let at = Timestamp(name.split_once('-')?.0.parse().ok()?);
+    let what = match what.split_once('/')? {
+        (TEMPLATES_WORD, TEMPLATES_WORD) => Regenerated::Templates,
+        _ => parse_record(what).map(|(kind, id)| Regenerated::Record(kind, id))?,
+    };
+    Some((what, at))
+}
+
+/// Which versions of the templates all files were made of, or are being.
+pub const TEMPLATES: &str = "templates";
+
 /// Whose chain of the audit it is. `-` is no id that a tenant can have.
 #[must_use]
 pub fn audit_owner(tenant: Option<&Id>) -> &str {
@@ -418,6 +485,27 @@ mod tests {
             "session/a",
         ] {
             assert_eq!(parse_session_end(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_made_again_reads_back() {
+        let at = Timestamp(1_795_424_400);
+        for what in [
+            Regenerated::Templates,
+            Regenerated::Record(Kind::Pbx, "main"),
+        ] {
+            assert_eq!(
+                parse_regenerate(&regenerate(what, at, "ab")),
+                Some((what, at))
+            );
+        }
+        for wrong in [
+            "regenerate/pbx/main",
+            "regenerate/x/main/1-a",
+            "resync/pbx/main/1-a",
+        ] {
+            assert_eq!(parse_regenerate(wrong), None, "{wrong}");
         }
     }
 

@@ -59,6 +59,7 @@ pub mod step7_register;
 // Joints
 pub mod admin;
 pub mod afterwards;
+pub mod ami;
 pub mod audit;
 pub mod chain;
 pub mod chaining;
@@ -71,6 +72,7 @@ pub mod reconcile;
 pub mod refusal;
 pub mod rekey;
 pub mod render;
+pub mod resync;
 pub mod rotation;
 pub mod serve;
 pub mod session;

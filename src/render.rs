@@ -180,7 +180,8 @@ impl Ingredients {
     }
 
     /// The phone's record: with the user who is logged in, if anybody is.
-    fn record(&self) -> &Device {
+    #[must_use]
+    pub fn record(&self) -> &Device {
         let seated = self.seated.as_ref();
         seated.map_or(&self.device.record, |seated| &seated.device)
     }

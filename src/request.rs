@@ -123,6 +123,8 @@ pub struct Fetch {
     pub part: Part,
     /// The version of its files.
     pub version: u64,
+    /// [`Source::neighbourhood`] of the phone.
+    pub source: String,
     /// Where it came from, if that is to be kept.
     pub place: Option<Whereabouts>,
 }

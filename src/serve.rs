@@ -729,6 +729,7 @@ fn file<W: World>(
         key: token.1,
         part,
         version,
+        source: request.source.neighbourhood(),
         place,
     };
     // To look at a file's head is not to fetch it.

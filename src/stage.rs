@@ -1,6 +1,10 @@
 //! How far a phone is: from what it fetched, and from what its PBX says of its accounts.
 
+use crate::ami::{self, Contacts, Finding, Matched};
+use crate::mac::Mac;
+use crate::reconcile::Registration;
 use crate::record::Stored;
+use crate::record::account::Account;
 use crate::record::device::Device;
 use crate::text::Id;
 use crate::time::Timestamp;
@@ -60,9 +64,65 @@ pub struct LineState {
     pub ever_online: bool,
     /// Whether other devices have the account too: then it may be theirs that is registered.
     pub shared: bool,
+    /// What is odd about who is registered, where the PBX has AMI.
+    pub findings: Vec<Finding>,
+}
+
+/// A line of a phone, and its account.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    /// Which line.
+    pub line: u8,
+    /// Its account.
+    pub id: &'a Id,
+    /// That account's record.
+    pub account: &'a Stored<Account>,
 }
 
 impl LineState {
+    /// What a PBX says of a phone's line: `seen` of its account, and `contacts` of who is registered from
+    /// where.
+    #[must_use]
+    pub fn of(
+        mac: Mac,
+        device: &Stored<Device>,
+        named: &Named<'_>,
+        seen: Option<&Registration>,
+        contacts: Option<&Contacts>,
+    ) -> Self {
+        let account = named.account;
+        let mut state = Self {
+            line: named.line,
+            account: named.id.clone(),
+            online: seen.map(|seen| (seen.online, seen.since)),
+            ever_online: seen.is_some_and(|seen| seen.ever_online),
+            shared: account.state.devices.len() > 1,
+            findings: Vec::new(),
+        };
+        let contacts = contacts.and_then(|all| all.get(&account.record.username));
+        // Seen minutes ago: of an account that nobody is registered with by now they tell nothing.
+        if let (Some((true, since)), Some(contacts)) = (state.online, contacts) {
+            let matched = ami::match_contacts(contacts, mac, &account.state.devices);
+            let from = device.state.fetched_from.as_deref();
+            state.findings = ami::findings(&matched, device.record.vendor, from);
+            state.tell_apart(&matched, since);
+        }
+        state
+    }
+
+    /// Gives a phone whose account others have too a state of its own, if its contact, or each
+    /// contact that there is, says whose it is.
+    fn tell_apart(&mut self, matched: &Matched<'_>, since: Timestamp) {
+        let own = matched.own.iter().map(|contact| contact.since).min();
+        if !self.shared || (own.is_none() && !matched.unclear.is_empty()) {
+            return;
+        }
+        self.shared = false;
+        self.online = Some((own.is_some(), own.unwrap_or(since)));
+        // That another one was says nothing of it.
+        self.ever_online = own.is_some();
+    }
+
     /// Whether what the PBX says of the account says anything of a phone that has `fetched` its ACC.
     fn tells(&self, fetched: bool) -> bool {
         fetched || !self.shared

@@ -461,6 +461,42 @@ pub fn presence(answer: Answer<'_>, name: &str, account: &Id) -> Presence {
     }
 }
 
+/// An endpoint at this moment, as far as it matters to telling its phone something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// It has a contact and no channel.
+    Online,
+    /// It has a channel: somebody speaks, or it rings.
+    InCall,
+    /// It has no contact that answers.
+    Offline,
+    /// There is no such endpoint.
+    Absent,
+}
+
+/// What the answer to `GET /ari/endpoints/PJSIP/{name}` says; `None` if it is no clear one.
+#[must_use]
+pub fn line(answer: Answer<'_>) -> Option<Line> {
+    #[derive(Deserialize)]
+    struct Endpoint {
+        state: String,
+        channel_ids: Vec<String>,
+    }
+    if answer.status == 404 && answer.message().as_deref() == Some("Endpoint not found") {
+        return Some(Line::Absent);
+    }
+    if answer.status != 200 || !answer.is_json() {
+        return None;
+    }
+    let endpoint: Endpoint = json::read(answer.body).ok()?;
+    match endpoint.state.as_str() {
+        _ if !endpoint.channel_ids.is_empty() => Some(Line::InCall),
+        "online" => Some(Line::Online),
+        "offline" => Some(Line::Offline),
+        _ => None,
+    }
+}
+
 /// What the answer to a `PUT` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {

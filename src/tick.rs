@@ -29,10 +29,14 @@ use crate::store::{self, Loaded};
 use crate::text::{Id, Username};
 use crate::time::Timestamp;
 
+mod ami;
 mod ari;
+mod contacts;
 mod events;
 mod lease;
+mod resync;
 mod site;
+pub mod tell;
 
 /// When a run begins nothing new any more, in seconds from its start: what is under way then (one
 /// action of at most fourteen calls) mostly ends within the lease. If it does not, two runs do the same.
@@ -206,6 +210,8 @@ impl<W: World> Run<'_, W> {
             self.end_sessions(origin),
         )
         .await;
+        // Last: who is registered from where is known by now, and what must be comes first.
+        self.resync(origin).await;
         let (accounts, pbxes) = seen?;
         let summary = RunSummary {
             at: self.began,
@@ -517,6 +523,12 @@ impl<W: World> Run<'_, W> {
             self.remember(id, &site.memory, version).await;
         }
         site.end_formers(desired.unwrap_or_default(), clear).await;
+        if let (true, Some(desired)) = (clear, desired) {
+            let many = summary.report.endpoints > contacts::MANY;
+            let changed = site.memory.registrations != before.registrations;
+            self.look_at_contacts(id, &stored, desired, changed && !many)
+                .await;
+        }
         Ok(Some(summary))
     }
 

@@ -230,6 +230,7 @@ pub fn revoke(stored: &mut Stored<Device>, key: KeyId) {
     stored.state.end_session();
     // It may come back at another customer's.
     stored.state.places.clear();
+    stored.state.fetched_from = None;
     stored.state.quarantine = None;
     stored.state.seen = crate::record::device::Seen::default();
 }

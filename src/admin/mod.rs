@@ -11,6 +11,7 @@ pub mod explain;
 pub mod managed;
 pub mod models;
 pub mod problem;
+mod resync;
 pub mod route;
 pub mod save;
 pub mod session;

@@ -6,8 +6,8 @@ use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
 use super::{
-    account, audit, batch, device, explain, list, models, no_parameters, one, session, status,
-    token,
+    account, audit, batch, device, explain, list, models, no_parameters, one, resync, session,
+    status, token,
 };
 use crate::fault::Fault;
 use crate::key::Kind;
@@ -139,6 +139,9 @@ routes! {
 
     "devices/{mac}/release": POST Operator Tenant
         => device::act(world, context, request, given.mac()?, "release").await;
+
+    "devices/{mac}/resync": POST Operator Tenant
+        => resync::now(world, context, request, given.mac()?).await;
 
     "audit": GET Reader Tenant => audit::answer(world, context, request).await;
     "explain": POST Reader Tenant => {

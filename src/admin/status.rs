@@ -9,6 +9,7 @@ use super::device;
 use super::problem::{Failure, Kind as ProblemKind, Problem};
 use super::save::{Context, not_found};
 use super::session::{Shown, standing};
+use crate::ami::{Contacts, Finding};
 use crate::diagnosis::{self, AccountFacts, Diagnosis, Facts, LineFacts};
 use crate::fault::Fault;
 use crate::key::{self, Kind};
@@ -24,10 +25,11 @@ use crate::refusal::{self, Refusal};
 use crate::rekey;
 use crate::render::{From, Ingredients};
 use crate::request::Request;
+use crate::resync;
 use crate::rotation;
 use crate::serve;
 use crate::session;
-use crate::stage::{LineState, Stage, stage};
+use crate::stage::{LineState, Named, Stage, stage};
 use crate::step4_boot_file::Effective;
 use crate::store::{self, Loaded};
 use crate::text::{Id, Username};
@@ -39,10 +41,18 @@ use crate::time::Timestamp;
 struct Known {
     memories: BTreeMap<Id, Memory>,
     accounts: BTreeMap<Id, Option<Stored<Account>>>,
+    /// `None` of a PBX that has no AMI, or that nobody ever registered at.
+    contacts: BTreeMap<Id, Option<Contacts>>,
 }
 
 impl Known {
-    async fn line<W: World>(&mut self, world: &W, line: &Line) -> Result<Option<LineState>, Fault> {
+    async fn line<W: World>(
+        &mut self,
+        world: &W,
+        mac: Mac,
+        device: &Stored<Device>,
+        line: &Line,
+    ) -> Result<Option<LineState>, Fault> {
         if !self.accounts.contains_key(&line.account) {
             let loaded = store::load::<Account, W>(world, line.account.as_str()).await?;
             let alive = loaded.map(|loaded| loaded.stored).filter(Stored::alive);
@@ -56,23 +66,28 @@ impl Known {
             let memory = tick::pbx_memory(world, pbx).await?;
             self.memories.insert(pbx.clone(), memory);
         }
+        if !self.contacts.contains_key(pbx) {
+            let contacts = tick::tell::contacts(world, pbx).await?;
+            self.contacts.insert(pbx.clone(), contacts);
+        }
         let memory = self.memories.get(pbx);
         // What was seen of the name while another account had it is not this one's.
         let seen = memory
             .and_then(|memory| memory.registration(&account.record.username))
             .filter(|seen| seen.account == line.account);
-        Ok(Some(LineState {
+        let contacts = self.contacts.get(pbx).and_then(Option::as_ref);
+        let named = Named {
             line: line.line,
-            account: line.account.clone(),
-            online: seen.map(|seen| (seen.online, seen.since)),
-            ever_online: seen.is_some_and(|seen| seen.ever_online),
-            shared: account.state.devices.len() > 1,
-        }))
+            id: &line.account,
+            account,
+        };
+        Ok(Some(LineState::of(mac, device, &named, seen, contacts)))
     }
 
     async fn lines<W: World>(
         &mut self,
         world: &W,
+        mac: Mac,
         device: &Stored<Device>,
     ) -> Result<Vec<LineState>, Fault> {
         let mut states = Vec::new();
@@ -85,14 +100,39 @@ impl Known {
                 account: session.account.clone(),
                 label: None,
             };
-            states.extend(self.line(world, &line).await?);
+            states.extend(self.line(world, mac, device, &line).await?);
             return Ok(states);
         }
         for line in &device.record.lines {
-            states.extend(self.line(world, line).await?);
+            states.extend(self.line(world, mac, device, line).await?);
         }
         Ok(states)
     }
+}
+
+/// What was seen at a PBX.
+struct SeenAt {
+    memory: Memory,
+    /// `None` of a PBX that has no AMI, or that nobody ever registered at.
+    contacts: Option<Contacts>,
+}
+
+/// What was seen at each PBX of a phone's accounts.
+async fn seen_at<W: World>(world: &W, made: &Ingredients) -> Result<BTreeMap<Id, SeenAt>, Fault> {
+    let mut seen: BTreeMap<Id, SeenAt> = BTreeMap::new();
+    for line in &made.record().lines {
+        if let Some(account) = made.account(&line.account)
+            && !seen.contains_key(&account.record.pbx)
+        {
+            let pbx = &account.record.pbx;
+            let (memory, contacts) = (
+                tick::pbx_memory(world, pbx).await?,
+                tick::tell::contacts(world, pbx).await?,
+            );
+            seen.insert(pbx.clone(), SeenAt { memory, contacts });
+        }
+    }
+    Ok(seen)
 }
 
 /// `GET /devices/{mac}/status`.
@@ -109,15 +149,11 @@ pub async fn one<W: World>(
     let stored = &made.device;
     let run = tick::last_run(world).await?;
     let refusal = refusal::last(world, mac, &stored.record.tenant).await?;
-    let mut memories: BTreeMap<&Id, Memory> = BTreeMap::new();
-    for line in &stored.record.lines {
-        if let Some(account) = made.account(&line.account)
-            && !memories.contains_key(&account.record.pbx)
-        {
-            let pbx = &account.record.pbx;
-            memories.insert(pbx, tick::pbx_memory(world, pbx).await?);
-        }
-    }
+    let (mark, told) = (
+        resync::mark(world, mac).await?,
+        resync::told(world, mac).await?,
+    );
+    let seen = seen_at(world, &made).await?;
     let accounts = |id| {
         let account = made.account(id)?;
         let pbx = &account.record.pbx;
@@ -125,12 +161,12 @@ pub async fn one<W: World>(
             id,
             stored: account,
             pbx: made.pbx(pbx)?,
-            memory: memories.get(pbx)?,
+            memory: &seen.get(pbx)?.memory,
             run: run_of(run.as_ref(), pbx, made.pbx(pbx)?),
         })
     };
-    let lines: Vec<LineFacts<'_>> = stored
-        .record
+    let lines: Vec<LineFacts<'_>> = made
+        .record()
         .lines
         .iter()
         .map(|line| LineFacts {
@@ -139,6 +175,17 @@ pub async fn one<W: World>(
             account: accounts(&line.account),
         })
         .collect();
+    let state_of = |line: &LineFacts<'_>| {
+        let account = line.account?;
+        let seen = seen.get(&account.stored.record.pbx)?;
+        let named = Named {
+            line: line.line,
+            id: line.id,
+            account: account.stored,
+        };
+        let (registration, contacts) = (account.registration(), seen.contacts.as_ref());
+        Some(LineState::of(mac, stored, &named, registration, contacts))
+    };
     let states: Vec<LineState> = lines.iter().filter_map(state_of).collect();
     let (stage, since) = stage(stored, &states);
     let ways_in = serve::ways_in(stored, world.now());
@@ -176,7 +223,17 @@ pub async fn one<W: World>(
         refused: refusal.as_ref().map(ShownRefusal::of),
         places: &beside.places,
         quarantine: beside.quarantine.as_ref(),
-        session: standing(world, mac, &stored).await?.map(Shown::of),
+        session: standing(world, mac, stored).await?.map(Shown::of),
+        findings: states
+            .iter()
+            .flat_map(|state| {
+                state.findings.iter().map(|finding| ShownFinding {
+                    line: state.line,
+                    finding,
+                })
+            })
+            .collect(),
+        resync: resync::shown(stored, mark.as_ref(), told.as_ref()),
     };
     super::json(StatusCode::OK, &answer)
 }
@@ -189,19 +246,6 @@ fn run_of<'a>(
 ) -> Option<(Timestamp, &'a PbxSummary)> {
     let run = run.filter(|run| stored.updated_at <= run.at)?;
     Some((run.at, run.pbxes.get(pbx)?))
-}
-
-/// What a PBX says of a line; `None` if it has no account.
-fn state_of(line: &LineFacts<'_>) -> Option<LineState> {
-    let account = line.account?;
-    let seen = account.registration();
-    Some(LineState {
-        line: line.line,
-        account: line.id.clone(),
-        online: seen.map(|seen| (seen.online, seen.since)),
-        ever_online: seen.is_some_and(|seen| seen.ever_online),
-        shared: account.is_shared(),
-    })
 }
 
 /// The answer of `GET /devices/{mac}/status`.
@@ -232,6 +276,12 @@ struct DeviceStatus<'a> {
     /// Who is logged in.
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<Shown<'a>>,
+    /// What is odd about who is registered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<ShownFinding<'a>>,
+    /// How far it is with being told to fetch again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resync: Option<resync::Shown>,
 }
 
 /// When a phone did what. `booted` and `configured` are the first fetches of the newest version that it
@@ -309,6 +359,13 @@ impl<'a> ShownRefusal<'a> {
 }
 
 #[derive(Serialize)]
+struct ShownFinding<'a> {
+    line: u8,
+    #[serde(flatten)]
+    finding: &'a Finding,
+}
+
+#[derive(Serialize)]
 struct ShownLine<'a> {
     line: u8,
     account: &'a Id,
@@ -317,8 +374,10 @@ struct ShownLine<'a> {
 }
 
 /// The word for what a PBX says of an account, and since when.
-fn word(online: Option<(bool, Timestamp)>) -> (&'static str, Option<Timestamp>) {
+fn word(online: Option<(bool, Timestamp)>, shared: bool) -> (&'static str, Option<Timestamp>) {
     match online {
+        // One of several phones, and nobody says which.
+        Some((true, at)) if shared => ("shared", Some(at)),
         Some((true, at)) => ("online", Some(at)),
         Some((false, at)) => ("offline", Some(at)),
         None => ("unknown", None),
@@ -326,7 +385,7 @@ fn word(online: Option<(bool, Timestamp)>) -> (&'static str, Option<Timestamp>) 
 }
 
 fn shown(line: &LineState) -> ShownLine<'_> {
-    let (state, since) = word(line.online);
+    let (state, since) = word(line.online, line.shared);
     ShownLine {
         line: line.line,
         account: &line.account,
@@ -380,7 +439,7 @@ pub async fn account<W: World>(
         run: run_of(run.as_ref(), &record.pbx, &pbx),
     };
     let seen = facts.registration();
-    let (status, since) = word(seen.map(|seen| (seen.online, seen.since)));
+    let (status, since) = word(seen.map(|seen| (seen.online, seen.since)), false);
     let former = stored.state.former_passwords.iter();
     let answer = AccountStatus {
         id,
@@ -613,7 +672,8 @@ pub async fn all<W: World>(
         let Some(device) = loaded.filter(|loaded| visible(&loaded.stored)) else {
             continue;
         };
-        let states = known.lines(world, &device.stored).await?;
+        let Ok(mac) = id.parse::<Mac>() else { continue };
+        let states = known.lines(world, mac, &device.stored).await?;
         let (reached, _) = stage(&device.stored, &states);
         *devices.entry(reached.word()).or_default() += 1;
     }

@@ -272,6 +272,9 @@ pub struct DeviceState {
     /// Where it fetched files from so far, the last place last. At most [`MOST_PLACES`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<Whereabouts>,
+    /// The source address of its last new fetch (an IPv6 caller's /64).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched_from: Option<String>,
     /// The place that it may not have anything from until an admin releases it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Quarantine>,

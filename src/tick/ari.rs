@@ -17,18 +17,18 @@ use crate::ports::{NoAnswer, Outbound, World};
 use crate::reconcile::Observed;
 use crate::record::Stored;
 use crate::record::pbx::Pbx;
-use crate::step7_register::{self as register, Answer, Class, Presence};
+use crate::step7_register::{self as register, Answer, Class, Line, Presence};
 use crate::store;
-use crate::text::Id;
+use crate::text::{Id, Username, WebUrl};
 
 /// How long a PBX has for an answer, in ms. 10,000 endpoints take it 0.15 s.
-const TIMEOUT_MS: u32 = 10_000;
+pub(super) const TIMEOUT_MS: u32 = 10_000;
 
 /// The longest list of endpoints, in bytes: 100,000 of them.
-const LIST_BYTES: usize = 8 * 1_048_576;
+pub(super) const LIST_BYTES: usize = 8 * 1_048_576;
 
 /// The longest answer about one object, in bytes: an endpoint is 7 KB.
-const OBJECT_BYTES: usize = 262_144;
+pub(super) const OBJECT_BYTES: usize = 262_144;
 
 /// What may stand in the name of an object in a URL's path. `+` may not: Asterisk takes it for a space.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
@@ -43,6 +43,15 @@ pub(crate) struct Stop(pub(crate) String);
 impl From<Fault> for Stop {
     fn from(fault: Fault) -> Self {
         Self(fault.label().to_owned())
+    }
+}
+
+impl From<NoAnswer> for Stop {
+    fn from(none: NoAnswer) -> Self {
+        Self(match none {
+            NoAnswer::TimedOut => "timed out".to_owned(),
+            NoAnswer::Unreachable => "unreachable".to_owned(),
+        })
     }
 }
 
@@ -67,6 +76,49 @@ impl Reply {
     }
 }
 
+/// Opens a secret of a PBX's record, if it has it.
+pub(super) fn open<W: World>(
+    world: &W,
+    id: &Id,
+    stored: &Stored<Pbx>,
+    name: &str,
+) -> Result<Option<Vec<u8>>, Fault> {
+    let place = store::secret_place(Kind::Pbx, id.as_str(), name);
+    let sealed = stored.sealed.get(name);
+    sealed
+        .map(|sealed| world.keys().open(&place, sealed))
+        .transpose()
+}
+
+/// The headers that the record has for every call.
+pub(super) fn headers<W: World>(
+    world: &W,
+    id: &Id,
+    stored: &Stored<Pbx>,
+) -> Result<HeaderMap, Fault> {
+    const HEADERS: Fault = Fault::Broken("pbx headers");
+    let mut headers = HeaderMap::new();
+    if let Some(more) = open(world, id, stored, "headers")? {
+        let more: BTreeMap<String, String> = json::read(&more).map_err(|_| HEADERS)?;
+        for (name, value) in more {
+            let name = HeaderName::try_from(name).map_err(|_| HEADERS)?;
+            let mut value = HeaderValue::try_from(value).map_err(|_| HEADERS)?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+    }
+    Ok(headers)
+}
+
+/// A URL of a record without its query and the `/` at its end.
+pub(super) fn base(url: &WebUrl) -> String {
+    let url = url.as_str();
+    url.split_once('?')
+        .map_or(url, |(base, _)| base)
+        .trim_end_matches('/')
+        .to_owned()
+}
+
 /// A PBX's ARI.
 pub(crate) struct Ari<'a, W: World> {
     world: &'a W,
@@ -84,42 +136,18 @@ impl<'a, W: World> Ari<'a, W> {
         stored: &Stored<Pbx>,
     ) -> Result<Self, Fault> {
         const NO_PASSWORD: Fault = Fault::Broken("no ari_password");
-        const HEADERS: Fault = Fault::Broken("pbx headers");
-        let sealed = |name: &str| {
-            let place = store::secret_place(Kind::Pbx, id.as_str(), name);
-            stored
-                .sealed
-                .get(name)
-                .map(|sealed| world.keys().open(&place, sealed))
-                .transpose()
-        };
-        let mut headers = HeaderMap::new();
-        if let Some(more) = sealed("headers")? {
-            let more: BTreeMap<String, String> = json::read(&more).map_err(|_| HEADERS)?;
-            for (name, value) in more {
-                let name = HeaderName::try_from(name).map_err(|_| HEADERS)?;
-                let mut value = HeaderValue::try_from(value).map_err(|_| HEADERS)?;
-                value.set_sensitive(true);
-                headers.insert(name, value);
-            }
-        }
+        let mut headers = headers(world, id, stored)?;
         let pbx = &stored.record;
         let mut login = format!("{}:", pbx.ari_username).into_bytes();
-        login.extend(sealed("ari_password")?.ok_or(NO_PASSWORD)?);
+        login.extend(open(world, id, stored, "ari_password")?.ok_or(NO_PASSWORD)?);
         let mut basic = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(login)))
             .map_err(|_| NO_PASSWORD)?;
         basic.set_sensitive(true);
         headers.insert(AUTHORIZATION, basic);
-        let url = pbx.ari_url.as_str();
-        let base = url
-            .split_once('?')
-            .map_or(url, |(base, _)| base)
-            .trim_end_matches('/')
-            .to_owned();
         Ok(Self {
             world,
             calls,
-            base,
+            base: base(&pbx.ari_url),
             headers,
         })
     }
@@ -150,12 +178,7 @@ impl<'a, W: World> Ari<'a, W> {
             .net()
             .send(request, TIMEOUT_MS, most)
             .await
-            .map_err(|none| {
-                Stop(match none {
-                    NoAnswer::TimedOut => "timed out".to_owned(),
-                    NoAnswer::Unreachable => "unreachable".to_owned(),
-                })
-            })?;
+            .map_err(Stop::from)?;
         let content_type = response
             .headers()
             .get(CONTENT_TYPE)
@@ -173,6 +196,14 @@ impl<'a, W: World> Ari<'a, W> {
             Ok(reply) => Observed::read(reply.answer()),
             Err(Stop(why)) => Observed::Unknown(why),
         }
+    }
+
+    /// What the PBX says of one endpoint at this moment.
+    pub async fn line(&self, name: &Username) -> Result<Line, Stop> {
+        let name = utf8_percent_encode(name.as_str(), PATH);
+        let path = format!("/endpoints/PJSIP/{name}");
+        let reply = self.call(Method::GET, &path, None, OBJECT_BYTES).await?;
+        register::line(reply.answer()).ok_or_else(|| reply.unclear())
     }
 
     /// Calls for one object.

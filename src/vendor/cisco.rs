@@ -86,7 +86,7 @@ impl Vendor for Cisco {
     }
 
     fn templates(&self) -> u32 {
-        1
+        2
     }
 
     fn facts(&self) -> Facts {
@@ -590,6 +590,8 @@ fn account(p: &mut Params, phone: &Phone<'_>, n: u16, line: Option<&PhoneLine<'_
     p.at("User_ID", n, line.account.username.as_str());
     p.at("Auth_ID", n, line.account.auth_username().as_str());
     p.at("Use_Auth_ID", n, "Yes");
+    // Or it challenges the NOTIFY that makes it fetch, by default (guide of the ATA 190 series).
+    p.at("Auth_Resync-Reboot", n, "No");
     p.at("Password", n, line.password.reveal());
     if is_adapter(phone.model) {
         p.at("Secure_Call_Serv", n, "Yes");

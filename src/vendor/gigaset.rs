@@ -69,7 +69,7 @@ impl Vendor for Gigaset {
     }
 
     fn templates(&self) -> u32 {
-        1
+        2
     }
 
     fn facts(&self) -> Facts {

@@ -80,7 +80,7 @@ impl Vendor for Snom {
     }
 
     fn templates(&self) -> u32 {
-        1
+        2
     }
 
     fn facts(&self) -> Facts {
@@ -441,6 +441,10 @@ fn first<'a>(phone: &'a Phone<'a>, params: &mut Params<'a>) {
         dect,
         params,
     );
+    if !dect {
+        // Or it may challenge the NOTIFY that makes it fetch (service wiki, `challenge_checksync`).
+        set(params, "challenge_checksync", 0, "off");
+    }
     let name = language(settings.language.as_str()).unwrap_or("English");
     set(params, "language", 0, name);
     set(params, "web_language", 0, name);

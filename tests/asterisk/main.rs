@@ -19,5 +19,6 @@ mod passwords;
 mod phone;
 #[path = "../native/readers.rs"]
 mod readers;
+mod resync;
 mod scene;
 mod trouble;

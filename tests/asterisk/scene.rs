@@ -65,11 +65,17 @@ fn installed() -> Option<InstalledAsterisk> {
 impl Scene {
     /// Sets everything up through the admin API. None where there can be no Asterisk.
     pub fn new() -> Option<Self> {
+        Self::beside(&[FOREIGN])
+    }
+
+    /// The same where Asterisk has these endpoints of somebody else's.
+    pub fn beside(endpoints: &[&str]) -> Option<Self> {
+        let endpoint = |user: &&str| StaticEndpoint {
+            user: (*user).to_owned(),
+            password: "secret".to_owned(),
+        };
         let options = asterisk::Options {
-            endpoints: vec![StaticEndpoint {
-                user: FOREIGN.to_owned(),
-                password: "secret".to_owned(),
-            }],
+            endpoints: endpoints.iter().map(endpoint).collect(),
             tls: false,
         };
         let asterisk = installed()?.start(&options).unwrap();

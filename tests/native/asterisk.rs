@@ -72,7 +72,37 @@ struct Inside {
     crashed: bool,
     /// Name, user and hash that must always be let in.
     always: Option<[String; 3]>,
+    ami: Ami,
 }
+
+/// How the AMI over HTTP answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AmiMood {
+    Up,
+    /// The user's `write` lacks `system`.
+    Denied,
+    /// Lists break off.
+    Half,
+    /// A proxy's page.
+    Page,
+    /// Takes the connection and never answers.
+    Frozen,
+}
+
+/// The manager's side: `(endpoint, URI, User-Agent)` of each contact, and what was sent.
+#[derive(Clone)]
+struct Ami {
+    mood: AmiMood,
+    contacts: Vec<[String; 3]>,
+    channels: BTreeSet<String>,
+    sessions: usize,
+    /// Each as `endpoint or URI: event`.
+    notified: Vec<String>,
+}
+
+/// The manager's user and password of every fake.
+pub const AMI_USER: &str = "dialtone-ami";
+pub const AMI_PASSWORD: &str = "ami&secret=+0123456789";
 
 const CLASSES: [&str; 3] = ["auth", "aor", "endpoint"];
 
@@ -133,6 +163,13 @@ impl Asterisk {
             calls: Vec::new(),
             crashed: false,
             always: None,
+            ami: Ami {
+                mood: AmiMood::Up,
+                contacts: Vec::new(),
+                channels: BTreeSet::new(),
+                sessions: 0,
+                notified: Vec::new(),
+            },
         };
         Rc::new(Self {
             user: user.to_owned(),
@@ -187,6 +224,38 @@ impl Asterisk {
 
     pub fn unregisters(&self, name: &str) {
         self.inside.borrow_mut().online.remove(name);
+    }
+
+    pub fn ami_is(&self, mood: AmiMood) {
+        self.inside.borrow_mut().ami.mood = mood;
+    }
+
+    /// A phone registers, and is seen by the AMI too.
+    pub fn registers_from(&self, name: &str, uri: &str, user_agent: &str) {
+        self.registers(name);
+        let contact = [name, uri, user_agent].map(ToOwned::to_owned);
+        self.inside.borrow_mut().ami.contacts.push(contact);
+    }
+
+    /// Its contact is gone.
+    pub fn forgets(&self, uri: &str) {
+        let ami = &mut self.inside.borrow_mut().ami;
+        ami.contacts.retain(|[_, kept, _]| kept != uri);
+    }
+
+    /// Somebody speaks, or nobody any more.
+    pub fn speaks(&self, name: &str, speaks: bool) {
+        let channels = &mut self.inside.borrow_mut().ami.channels;
+        if speaks {
+            channels.insert(name.to_owned());
+        } else {
+            channels.remove(name);
+        }
+    }
+
+    /// What phones were told since this was last asked, each as `endpoint or URI: event`.
+    pub fn take_notified(&self) -> Vec<String> {
+        std::mem::take(&mut self.inside.borrow_mut().ami.notified)
     }
 
     /// Loses every object that is not in `pjsip.conf`.
@@ -334,6 +403,9 @@ impl Asterisk {
                 return Ok(answer(200, "text/html", "<html>Sign in</html>".to_owned()));
             }
         }
+        if request.uri().path() == "/rawman" {
+            return inside.rawman(request);
+        }
         let login = request
             .headers()
             .get("authorization")
@@ -347,6 +419,16 @@ impl Asterisk {
         }
         if path == "/endpoints" {
             return Ok(json(200, &inside.endpoints()));
+        }
+        if let Some(name) = path.strip_prefix("/endpoints/PJSIP/") {
+            let name = percent_decode_str(name).decode_utf8_lossy();
+            let Value::Array(all) = inside.endpoints() else {
+                unreachable!("a list")
+            };
+            let one = all.into_iter().find(|one| one["resource"] == *name);
+            return Ok(
+                one.map_or_else(|| message(404, "Endpoint not found"), |one| json(200, &one))
+            );
         }
         let Some((class, name)) = path
             .strip_prefix("/asterisk/config/dynamic/res_pjsip/")
@@ -387,7 +469,125 @@ fn basic(user: &str, password: &str) -> String {
     )
 }
 
+impl Ami {
+    /// The contacts as an answer, its lines ended by LF.
+    fn list(&self) -> String {
+        let head = "Response: Success\nEventList: start\nMessage: A listing\n\n".to_owned();
+        let event = |[name, uri, agent]: &[String; 3]| {
+            format!(
+                "Event: ContactList\nObjectType: contact\nObjectName: {name};@ab\nEndpoint: {name}\n\
+                 Uri: {uri}\nUserAgent: {agent}\n\n"
+            )
+        };
+        let count = self.contacts.len();
+        let end =
+            format!("Event: ContactListComplete\nEventList: Complete\nListItems: {count}\n\n");
+        let contacts: Vec<String> = self.contacts.iter().map(event).collect();
+        let mut list = head + &contacts.concat() + &end;
+        if self.mood == AmiMood::Half {
+            list.truncate(list.len() - 30);
+        }
+        list
+    }
+}
+
 impl Inside {
+    /// As a real one was seen to answer: every failure is HTTP 200, and nobody registered is one.
+    fn rawman(&mut self, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, NoAnswer> {
+        let text = |text: &str| answer(200, "text/plain", text.replace('\n', "\r\n"));
+        let says = |kind: &str, said: &str| text(&format!("Response: {kind}\nMessage: {said}\n\n"));
+        assert_eq!(
+            (request.method(), request.uri().query()),
+            (&Method::POST, None)
+        );
+        assert_eq!(
+            request.headers()["content-type"],
+            "application/x-www-form-urlencoded"
+        );
+        assert!(
+            !request.headers().contains_key("authorization"),
+            "ARI's password"
+        );
+        let form: Vec<(String, String)> = form_urlencoded::parse(request.body())
+            .into_owned()
+            .collect();
+        let field = |name: &str| {
+            let mut of_name = form.iter().filter(|(field, _)| field == name);
+            let value = of_name
+                .next()
+                .map(|(_, value)| value.clone())
+                .unwrap_or_default();
+            assert!(of_name.next().is_none(), "{name} twice");
+            value
+        };
+        let action = field("action");
+        if let Some(call) = self.calls.last_mut() {
+            *call = format!("AMI {action}");
+        }
+        match self.ami.mood {
+            AmiMood::Frozen => return Err(NoAnswer::TimedOut),
+            AmiMood::Page => {
+                let page = "<html>Sign in: here</html>\n".to_owned();
+                return Ok(answer(200, "text/html", page));
+            }
+            _ => {}
+        }
+        if action == "login" {
+            if (field("username"), field("secret"))
+                != (AMI_USER.to_owned(), AMI_PASSWORD.to_owned())
+            {
+                return Ok(says("Error", "Authentication failed"));
+            }
+            self.ami.sessions += 1;
+            let mut answer = says("Success", "Authentication accepted");
+            let cookie = format!(
+                "mansession_id=\"{:08x}\"; Version=1; Max-Age=60",
+                self.ami.sessions
+            );
+            answer
+                .headers_mut()
+                .append("set-cookie", "CF_Authorization=x; Path=/".parse().unwrap());
+            answer
+                .headers_mut()
+                .append("set-cookie", cookie.parse().unwrap());
+            return Ok(answer);
+        }
+        let cookie = request
+            .headers()
+            .get("cookie")
+            .and_then(|value| value.to_str().ok());
+        let known = cookie.is_some_and(|cookie| {
+            (1..=self.ami.sessions).any(|n| cookie == format!("mansession_id=\"{n:08x}\""))
+        });
+        if !known || self.ami.mood == AmiMood::Denied {
+            return Ok(says("Error", "Permission denied"));
+        }
+        Ok(match action.as_str() {
+            "PJSIPShowContacts" if self.ami.contacts.is_empty() => {
+                says("Error", "No Contacts found")
+            }
+            "PJSIPShowContacts" => text(&self.ami.list()),
+            "PJSIPNotify" => {
+                let event = field("Variable");
+                let event = event.strip_prefix("Event=").unwrap();
+                let (endpoint, uri) = (field("Endpoint"), field("URI"));
+                assert!(endpoint.is_empty() != uri.is_empty(), "one of both");
+                let there = self
+                    .objects
+                    .contains_key(&("endpoint".to_owned(), endpoint.clone()));
+                if uri.is_empty() && !there {
+                    return Ok(says(
+                        "Error",
+                        &format!("Unable to retrieve endpoint {endpoint}"),
+                    ));
+                }
+                self.ami.notified.push(format!("{endpoint}{uri}: {event}"));
+                says("Success", "NOTIFY sent")
+            }
+            other => says("Error", &format!("Invalid/unknown command: {other}.")),
+        })
+    }
+
     fn lets_in(&self, name: &str, user: &str, cred: &str) -> bool {
         let of = |class: &str, name: &str| self.objects.get(&(class.to_owned(), name.to_owned()));
         let Some(listed) = of("endpoint", name).and_then(|fields| fields.get("auth")) else {
@@ -406,7 +606,9 @@ impl Inside {
         names
             .map(|(_, name)| {
                 let state = if self.online.contains(name) { "online" } else { "offline" };
-                json!({ "technology": "PJSIP", "resource": name, "state": state, "channel_ids": [] })
+                let speaks = self.ami.channels.contains(name);
+                let channels = if speaks { json!(["1795.1"]) } else { json!([]) };
+                json!({ "technology": "PJSIP", "resource": name, "state": state, "channel_ids": channels })
             })
             .collect()
     }

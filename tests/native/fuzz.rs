@@ -1,6 +1,12 @@
 //! Whatever comes in, nothing panics, nothing of ours fails, and nothing that is secret comes out.
 
+use std::collections::BTreeSet;
+
+use dialtone::ami::{self, Action};
 use dialtone::keys::Capability;
+use dialtone::secret::Secret;
+use dialtone::text::Username;
+use dialtone::time::Timestamp;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -209,6 +215,91 @@ proptest! {
             prop_assert!(keys.verify(Capability::Token, key).is_none());
             Ok(())
         })?;
+    }
+}
+
+/// Text as AMI writes it, more or less.
+fn ami_text() -> impl Strategy<Value = String> {
+    let line = prop_oneof![
+        4 => prop::sample::select(vec![
+            "Response: Success", "Response: Error", "Message: No Contacts found", "EventList: start",
+            "Event: ContactList", "Event: ContactListComplete", "Endpoint: 1001", "Endpoint: 1002",
+            "Uri: sip:1001@192.0.2.1:5060", "Uri: sip:1001@[2001:db8::1", "UserAgent: Yealink SIP-T46U",
+            "ListItems: 1", "ListItems: 18446744073709551616", "", "",
+        ])
+        .prop_map(ToOwned::to_owned),
+        1 => "\\PC{0,24}",
+        1 => "[A-Za-z]{1,12}:\\PC{0,24}",
+    ];
+    let end = prop::sample::select(vec!["\r\n", "\n", "\r"]);
+    prop::collection::vec((line, end), 0..16).prop_map(|lines| {
+        lines
+            .into_iter()
+            .flat_map(|(line, end)| [line, end.to_owned()])
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn no_text_of_a_pbx_is_taken_for_a_list_that_it_is_not(
+        status in prop::sample::select(vec![200, 200, 200, 302, 404, 503]),
+        text in ami_text(),
+        cut in any::<prop::sample::Index>(),
+        more in prop::collection::vec(any::<u8>(), 0..8),
+    ) {
+        let ours = Username::try_from("1001").unwrap();
+        let wanted = BTreeSet::from([&ours]);
+        let mut bytes = text.clone().into_bytes();
+        for (n, byte) in more.into_iter().enumerate() {
+            let at = cut.index(bytes.len() + 1).saturating_sub(n);
+            bytes.insert(at, byte);
+        }
+        for body in [text.as_bytes(), &bytes] {
+            let Ok(contacts) = ami::contacts(status, body, &wanted, Timestamp(1)) else {
+                continue;
+            };
+            let text = String::from_utf8_lossy(body);
+            let nobody = text.contains("No Contacts found");
+            let whole = text.contains("ContactListComplete") && text.contains("ListItems:");
+            prop_assert!(status == 200 && text.contains("Response:"), "{text}");
+            prop_assert!(nobody || whole, "{text}");
+            let of_ours = contacts.get(&ours).map_or(0, Vec::len);
+            prop_assert!(of_ours <= text.matches("Event: ContactList").count());
+            prop_assert!(contacts.keys().all(|name| *name == ours));
+        }
+    }
+
+    #[test]
+    fn no_value_gets_out_of_its_field_of_an_action(
+        event in "[a&=%+;:\r\n\0\u{85} ü]{0,12}|\\PC{0,12}",
+        secret in "[a&=%+;:\r\n\0\u{85} ü]{0,12}|\\PC{0,12}",
+    ) {
+        let name = Username::try_from("1001").unwrap();
+        let actions = [
+            Action::notify_endpoint(&name, &event).map(|action| (action, &event, "Variable", "Event=")),
+            serde_json::from_value::<Secret>(json!(secret))
+                .ok()
+                .and_then(|kept| Action::login(&name, &kept))
+                .map(|action| (action, &secret, "secret", "")),
+        ];
+        for (action, value, field, before) in actions.into_iter().flatten() {
+            prop_assert!(action.body().bytes().all(|byte| byte.is_ascii_graphic()));
+            let pairs: Vec<(String, String)> =
+                form_urlencoded::parse(action.body().as_bytes()).into_owned().collect();
+            prop_assert_eq!(pairs.len(), 3);
+            prop_assert_eq!(&pairs[2], &(field.to_owned(), format!("{before}{value}")));
+            prop_assert!(!value.chars().any(char::is_control));
+        }
+    }
+
+    #[test]
+    fn no_cookie_is_more_than_a_session(header in "(mansession_id=)?\\PC{0,40}") {
+        if let Some(cookie) = ami::session(&header) {
+            prop_assert!(cookie.len() <= 48 && cookie.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';'));
+        }
     }
 }
 

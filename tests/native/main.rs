@@ -19,6 +19,7 @@ mod readers;
 mod reconcile;
 mod regressions;
 mod rekey;
+mod resync;
 mod roles;
 mod rotation;
 mod security;

@@ -593,7 +593,7 @@ fn a_phone_that_nobody_saw_is_unseen_although_its_account_is_online() {
     put(fake, &path, &yealink(&["acme-1001"]));
     let path = format!("{path}/status");
     let shown = json_of(&call(fake, Method::GET, &path, &Value::Null));
-    assert_eq!(shown["lines"][0]["state"], "online");
+    assert_eq!(shown["lines"][0]["state"], "shared");
     assert_eq!(shown["status"], "unseen");
 }
 
@@ -631,8 +631,8 @@ fn a_status_reads_every_record_once_however_many_phones_share_it() {
     let count = fake.r2.take_count();
     let seen = shown["devices"].as_object().unwrap().values();
     assert_eq!(seen.filter_map(Value::as_u64).sum::<u64>(), 20, "{shown}");
-    // 20 phones, 14 accounts, and what the PBX and the last run said.
-    assert_eq!((count.gets, count.lists, count.writes()), (36, 1, 0));
+    // 20 phones, 14 accounts, and what the PBX, its AMI and the last run said.
+    assert_eq!((count.gets, count.lists, count.writes()), (37, 1, 0));
 }
 
 // The admin API.

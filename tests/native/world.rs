@@ -346,6 +346,8 @@ pub struct Bucket {
     pub failing: RefCell<Failing>,
     /// Whether a second put to a key within a second is refused (R2 limits).
     pub throttles: Cell<bool>,
+    /// How many more writes get through, and how many were tried.
+    cut: RefCell<Option<(u32, Rc<Cell<u32>>)>>,
     interleaved: Interleaved,
     reads: RefCell<Option<(String, u32, Deed)>>,
     kept: RefCell<BTreeMap<String, Kept>>,
@@ -358,6 +360,7 @@ impl Bucket {
             clock,
             failing: RefCell::new(Failing::None),
             throttles: Cell::new(false),
+            cut: RefCell::new(None),
             interleaved: Interleaved::default(),
             reads: RefCell::new(None),
             kept: RefCell::default(),
@@ -381,6 +384,16 @@ impl Bucket {
         *self.reads.borrow_mut() = Some((prefix.to_owned(), spared, Box::new(deed)));
     }
 
+    /// After so many more writes none gets through; each try is counted.
+    pub fn cut_after(&self, writes: u32, tried: Rc<Cell<u32>>) {
+        *self.cut.borrow_mut() = Some((writes, tried));
+    }
+
+    /// Everything gets through again.
+    pub fn heal(&self) {
+        *self.cut.borrow_mut() = None;
+    }
+
     /// The keys that start so.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
         self.kept
@@ -398,6 +411,12 @@ impl Bucket {
     }
 
     fn fails(&self, key: &str, is_put: bool) -> Result<(), Fault> {
+        if is_put && let Some((spared, tried)) = &*self.cut.borrow() {
+            tried.set(tried.get() + 1);
+            if tried.get() > *spared {
+                return Err(Fault::Broken("r2"));
+            }
+        }
         if self.failing.borrow().hits(key, is_put) {
             Err(Fault::Broken("r2"))
         } else {

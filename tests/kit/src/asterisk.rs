@@ -510,10 +510,10 @@ impl Asterisk {
         &self.ari_reader_password
     }
 
-    /// The AMI over HTTP in its plain form, `http://127.0.0.1:PORT/rawman`.
+    /// What is above `/rawman`, the AMI over HTTP in its plain form: `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn ami_url(&self) -> String {
-        format!("http://127.0.0.1:{}/rawman", self.ports.http)
+        format!("http://127.0.0.1:{}", self.ports.http)
     }
 
     /// The AMI user, whose class is `system`.
