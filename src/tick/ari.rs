@@ -46,6 +46,19 @@ impl From<Fault> for Stop {
     }
 }
 
+/// Whether an outcome is a failure of the PBX or of the way to it, and not one of ours or a doubt.
+pub(super) fn is_of_pbx(outcome: &str) -> bool {
+    const OF_LIST: [&str; 2] = ["not json", "not a list of endpoints"];
+    outcome.starts_with("http ")
+        || outcome == TIMED_OUT
+        || outcome == UNREACHABLE
+        || OF_LIST.contains(&outcome)
+}
+
+/// The outcomes of a call that brought no answer.
+const TIMED_OUT: &str = "timed out";
+const UNREACHABLE: &str = "unreachable";
+
 /// An answer of ARI that was read whole.
 pub(super) struct Reply {
     status: u16,
@@ -152,8 +165,8 @@ impl<'a, W: World> Ari<'a, W> {
             .await
             .map_err(|none| {
                 Stop(match none {
-                    NoAnswer::TimedOut => "timed out".to_owned(),
-                    NoAnswer::Unreachable => "unreachable".to_owned(),
+                    NoAnswer::TimedOut => TIMED_OUT.to_owned(),
+                    NoAnswer::Unreachable => UNREACHABLE.to_owned(),
                 })
             })?;
         let content_type = response

@@ -12,6 +12,7 @@ use dialtone::fault::Fault;
 use dialtone::key::{self, Kind};
 use dialtone::keys::Keys;
 use dialtone::ports::{InstanceMemory, Level, Limit, NoAnswer, Objects, Only, Outbound, World};
+use dialtone::reconcile::breaker::GRACE_S;
 use dialtone::reconcile::{BELIEVE_AFTER_S, Counts, MAX_ACTIONS, Memory, Names};
 use dialtone::step7_register::ha1;
 use dialtone::text::{Id, Username};
@@ -100,6 +101,13 @@ impl Scene {
         block_on(tick::last_run(&*self.fake))
             .unwrap()
             .unwrap_or_default()
+    }
+
+    /// Lets the time pass that a delete waits, with a run each minute.
+    pub fn grace(&self) {
+        for _ in 0..GRACE_S / 60 {
+            self.minute();
+        }
     }
 
     /// What the next minute's run says of the PBX. What was saved before is in KV's list by then.

@@ -490,6 +490,18 @@ impl Objects for Bucket {
         Ok(())
     }
 
+    async fn delete_many(&self, keys: &[String]) -> Result<(), Fault> {
+        self.counts(|count| count.deletes += 1);
+        if keys.len() > 1_000 {
+            return Err(Fault::Broken("r2: 1,000 keys"));
+        }
+        for key in keys {
+            self.fails(key, true)?;
+            self.kept.borrow_mut().remove(key);
+        }
+        Ok(())
+    }
+
     async fn list(
         &self,
         prefix: &str,

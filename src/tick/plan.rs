@@ -1,0 +1,80 @@
+//! What a run would do at one PBX now, decided as the run decides it, and done by nobody.
+
+use std::cell::Cell;
+
+use super::{Ari, CALLS, CHECKS, Common, LOOKS_AT_FORMER, Run, Seen, last_run};
+use crate::fault::Fault;
+use crate::key;
+use crate::ports::World;
+use crate::reconcile::breaker::Tombstones;
+use crate::reconcile::known::Listing;
+use crate::reconcile::{self, CHECKS as CHECKS_OF_PBX, Memory, Plan, Round};
+use crate::record::Stored;
+use crate::record::pbx::{Mode, Pbx};
+use crate::step7_register as register;
+use crate::text::Id;
+
+/// What a run would find and do.
+#[derive(Debug)]
+pub struct Planned {
+    /// What it would do; of `observe` what `push` would.
+    pub plan: Plan,
+    /// What it would remember.
+    pub memory: Memory,
+    /// The tombstones.
+    pub tombstones: Tombstones,
+    /// [`register::shape`] of the PBX.
+    pub shape: String,
+}
+
+/// Asks a PBX, and changes nothing there or here.
+///
+/// # Errors
+/// The [`Fault`] of R2, or of a PBX's record that cannot be opened.
+pub async fn plan<W: World>(world: &W, id: &Id, stored: &Stored<Pbx>) -> Result<Planned, Fault> {
+    let run = Run {
+        world,
+        began: world.now(),
+        calls: Cell::new(CALLS),
+        looks: Cell::new(LOOKS_AT_FORMER),
+        turns: Cell::new(0),
+        checks: Cell::new(CHECKS),
+    };
+    let ari = Ari::new(world, &run.calls, id, stored)?;
+    let last = last_run(world).await?.unwrap_or_default();
+    let mut marks = run.list_marks(&key::all_changed(id)).await?;
+    let mut common = Common {
+        tombstones: run.list_tombstones(key::ALL_GONE).await?,
+        pbxes: run.list_pbxes().await?,
+        last,
+        ..Common::default()
+    };
+    common.add_up();
+    let tombstones = common.tombstones.get(id).cloned().unwrap_or_default();
+    let (memory, _) = run.recall(id).await?;
+    let before = common.last.pbxes.get(id).cloned().unwrap_or_default();
+    let marks = marks.remove(id).unwrap_or_default();
+    let completed = common.last.pass.completed;
+    let seen = Seen {
+        mode: Mode::Push,
+        listing: &Listing::default(),
+        marks: &marks.changed,
+        complete: before.followed_since.0 > 0 && completed >= before.followed_since,
+        tombstones: &tombstones,
+        at_tenant: common.at_tenant(&stored.record.tenant),
+        before: &before.report.breaker,
+        round: &before.round,
+        checks: CHECKS_OF_PBX,
+    };
+    let (memory, mut plan) = run.decide(id, stored, &ari, seen, memory).await?;
+    plan.report.collisions = reconcile::collisions(&memory);
+    if plan.round == Round::default() {
+        plan.round = before.round;
+    }
+    Ok(Planned {
+        plan,
+        memory,
+        tombstones,
+        shape: register::shape(&stored.record),
+    })
+}
