@@ -36,11 +36,14 @@ pub const BEGUN: &str = "begun";
 /// The metadata of a tombstone that says when it was put, in seconds since 1970.
 pub const GONE_AT: &str = "at";
 
-/// The metadata of a mark of a change: the account's name at the PBX, and whether a former password
-/// of it still works.
+/// The metadata of a mark of a change: the account's name at the PBX.
 pub const CHANGED_NAME: &str = "username";
-/// See [`CHANGED_NAME`].
+
+/// The same: that a former password of it still works.
 pub const CHANGED_ROTATING: &str = "rotating";
+
+/// The same: that the account is not at the PBX any more.
+pub const CHANGED_GONE: &str = "gone";
 
 /// Says that a save is under way, before its first write. The mark is this save's alone: if another
 /// save of the same record is done first, it takes away its own.
@@ -389,6 +392,11 @@ async fn names<W: World>(world: &W, id: &str, stored: &Stored<Account>) -> Resul
         let body = id.as_bytes().to_vec();
         let at = BTreeMap::from([(GONE_AT.to_owned(), world.now().0.to_string())]);
         world.r2().put(&gone, body, at, Only::Always).await?;
+        let left = [(CHANGED_NAME, username.as_str()), (CHANGED_GONE, "1")];
+        let left = left.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mark = key::changed(pbx, id, stored.rev);
+        let r2 = world.r2();
+        r2.put(&mark, Vec::new(), left.into(), Only::Always).await?;
         // Given up by compare-and-set, as it was taken: whoever takes it in between keeps it.
         let only = Only::Version(&held.etag);
         let free = key::FREE_NAME.to_vec();

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use self::breaker::{Breaker, Confirmed, GRACE_S, Held, Scope, Tombstones, trips};
-use self::known::{Listing, Wanted};
+use self::known::{Listing, Mark, Wanted};
 use crate::json;
 use crate::record::pbx::Mode;
 use crate::step7_register::Answer;
@@ -497,7 +497,7 @@ pub struct Situation<'a> {
     /// What of the list of accounts was seen in this run.
     pub listing: &'a Listing,
     /// Accounts that were changed.
-    pub marks: &'a [Desired],
+    pub marks: &'a [Mark],
     /// Whether all accounts were listed since the PBX is followed.
     pub complete: bool,
     /// What was seen there.
@@ -1030,7 +1030,7 @@ mod tests {
     struct Run<'a> {
         mode: Mode,
         desired: Option<&'a [Desired]>,
-        marks: &'a [Desired],
+        marks: &'a [Mark],
         observed: Observed,
         tombstones: Tombstones,
         at_tenant: (u32, u32),
@@ -1478,7 +1478,10 @@ mod tests {
     fn what_was_pushed_is_known_without_any_list() {
         let memory = remembering(&[("a", "a-a", 3), ("b", "a-b", 1)]);
         // One is missing at the PBX, one is new, one is older than what was pushed.
-        let marks = [desired("c", "a-c", 1), desired("a", "a-a", 2)];
+        let marks = [desired("c", "a-c", 1), desired("a", "a-a", 2)].map(|desired| Mark {
+            desired,
+            gone: false,
+        });
         let run = Run {
             desired: None,
             marks: &marks,
@@ -1498,7 +1501,7 @@ mod tests {
             ..Run::default()
         };
         let (mut memory, plan) = run.look(memory);
-        assert_eq!(plan.actions, [Action::Create(marks[0].clone())]);
+        assert_eq!(plan.actions, [Action::Create(marks[0].desired.clone())]);
         memory.note_pushed(&name("c"), super::tests::pushed("a-c", 1));
         assert_eq!(memory.wanted, BTreeMap::new());
     }

@@ -22,7 +22,7 @@ use crate::json;
 use crate::key;
 use crate::ports::{Level, Object, Objects, Only, World};
 use crate::reconcile::breaker::{Breaker, Confirmed, Held, Tombstones};
-use crate::reconcile::known::Listing;
+use crate::reconcile::known::{Listing, Mark};
 use crate::reconcile::{
     self, Action, Counts, Desired, Memory, Observed, Plan, Report, Round, Situation,
 };
@@ -186,14 +186,7 @@ pub async fn run<W: World>(world: &W, public_url: Option<&str>) {
         Ok(None) => return world.log(Level::Info, "tick.busy", &[]),
         Err(fault) => return world.log(Level::Error, "tick.fault", &[("fault", fault.label())]),
     };
-    let run = Run {
-        world,
-        began: world.now(),
-        calls: Cell::new(CALLS),
-        looks: Cell::new(LOOKS_AT_FORMER),
-        turns: Cell::new(0),
-        checks: Cell::new(CHECKS),
-    };
+    let run = Run::new(world);
     if let Err(fault) = run.everything(public_url).await {
         world.log(Level::Error, "tick.fault", &[("fault", fault.label())]);
     }
@@ -204,7 +197,7 @@ pub async fn run<W: World>(world: &W, public_url: Option<&str>) {
 struct Seen<'a> {
     mode: Mode,
     listing: &'a Listing,
-    marks: &'a [Desired],
+    marks: &'a [Mark],
     complete: bool,
     tombstones: &'a Tombstones,
     at_tenant: (u32, u32),
@@ -224,6 +217,19 @@ struct Run<'a, W: World> {
     turns: Cell<u32>,
     /// How many more looks there are at what should be fine.
     checks: Cell<u32>,
+}
+
+impl<'a, W: World> Run<'a, W> {
+    fn new(world: &'a W) -> Self {
+        Self {
+            world,
+            began: world.now(),
+            calls: Cell::new(CALLS),
+            looks: Cell::new(LOOKS_AT_FORMER),
+            turns: Cell::new(0),
+            checks: Cell::new(CHECKS),
+        }
+    }
 }
 
 impl<W: World> Run<'_, W> {

@@ -9,6 +9,7 @@ pub mod device;
 pub mod explain;
 pub mod managed;
 pub mod models;
+pub mod plan;
 pub mod problem;
 pub mod route;
 pub mod save;

@@ -5,7 +5,9 @@ use http::{Method, Response};
 use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
-use super::{account, audit, device, explain, list, models, no_parameters, one, status, token};
+use super::{
+    account, audit, device, explain, list, models, no_parameters, one, plan, status, token,
+};
 use crate::fault::Fault;
 use crate::key::Kind;
 use crate::mac::Mac;
@@ -91,6 +93,14 @@ routes! {
     "pbxes": GET Reader Tenant => list(world, context, request, Kind::Pbx).await;
     "pbxes/{pbx}": GET Reader Tenant, PUT Operator Tenant, PATCH Operator Tenant, DELETE Operator Tenant
         => one::<Pbx, W>(world, context, request, &given.id).await;
+    "pbxes/{pbx}/plan": GET Reader Tenant => {
+        no_parameters(request)?;
+        plan::show(world, context, &given.id).await
+    };
+    "pbxes/{pbx}/confirm": POST Operator Tenant => {
+        no_parameters(request)?;
+        plan::confirm(world, context, request, &given.id).await
+    };
     "accounts": GET Reader Tenant => list(world, context, request, Kind::Account).await;
     "accounts/{account}": GET Reader Tenant, PUT Operator Tenant, PATCH Operator Tenant, DELETE Operator Tenant
         => one::<Account, W>(world, context, request, &given.id).await;

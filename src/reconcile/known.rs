@@ -37,6 +37,15 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
+/// What a mark says of an account at a PBX: R2's own word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The account at that revision.
+    pub desired: Desired,
+    /// Whether it is this PBX's no more.
+    pub gone: bool,
+}
+
 /// An account as a listing showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedAccount {
@@ -75,7 +84,7 @@ impl Memory {
         &mut self,
         pbx: &Id,
         listing: &Listing,
-        marks: &[Desired],
+        marks: &[Mark],
         tombstones: &Tombstones,
         now: Timestamp,
     ) {
@@ -87,23 +96,23 @@ impl Memory {
         for (account, listed) in &listing.accounts {
             if listed.pbx.as_ref() == Some(pbx) {
                 self.take(account, &listed.wanted, &pushed, tombstones);
-            } else if self
-                .wanted
-                .get(account)
-                .is_some_and(|wanted| wanted.rev <= listed.wanted.rev)
-            {
+            } else {
                 // It is deleted, or at another PBX now.
-                self.wanted.remove(account);
+                self.leave(account, listed.wanted.rev);
             }
         }
         // R2's own word, newer than any listing.
-        for mark in marks {
+        for Mark { desired, gone } in marks {
+            if *gone {
+                self.leave(&desired.account, desired.rev);
+                continue;
+            }
             let wanted = Wanted {
-                username: mark.username.clone(),
-                rev: mark.rev,
-                rotating: mark.rotating,
+                username: desired.username.clone(),
+                rev: desired.rev,
+                rotating: desired.rotating,
             };
-            self.take(&mark.account, &wanted, &pushed, tombstones);
+            self.take(&desired.account, &wanted, &pushed, tombstones);
         }
         let mut vanished = std::mem::take(&mut self.vanished);
         let missing = |name: &Username, entry: &Pushed| {
@@ -130,6 +139,13 @@ impl Memory {
                 && !names.contains(name)
         });
         self.vanished = vanished;
+    }
+
+    fn leave(&mut self, account: &Id, rev: u64) {
+        let wanted = self.wanted.get(account);
+        if wanted.is_some_and(|wanted| wanted.rev <= rev) {
+            self.wanted.remove(account);
+        }
     }
 
     fn take(

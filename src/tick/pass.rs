@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{PAGE, Run, RunSummary};
 use crate::fault::Fault;
-use crate::finish::{CHANGED_NAME, CHANGED_ROTATING, GONE_AT, Listed};
+use crate::finish::{CHANGED_GONE, CHANGED_NAME, CHANGED_ROTATING, GONE_AT, Listed};
 use crate::json;
 use crate::key::{self, Kind};
 use crate::ports::{Level, Mappings, Objects, Page, World};
 use crate::reconcile::Desired;
 use crate::reconcile::breaker::Tombstones;
-use crate::reconcile::known::{ListedAccount, Listing, Wanted};
+use crate::reconcile::known::{ListedAccount, Listing, Mark, Wanted};
 use crate::text::{Id, Username};
 use crate::time::Timestamp;
 
@@ -61,7 +61,7 @@ pub(super) struct Marks {
     /// Their keys, to be taken away when the PBX's memory has them.
     pub keys: Vec<String>,
     /// What they say.
-    pub changed: Vec<Desired>,
+    pub changed: Vec<Mark>,
 }
 
 /// What a run knows before it turns to the PBXes.
@@ -211,11 +211,15 @@ impl<W: World> Run<'_, W> {
                 let marks = marks.entry(pbx).or_default();
                 let username = entry.metadata.get(CHANGED_NAME);
                 if let Some(username) = username.and_then(|n| Username::try_from(n.as_str()).ok()) {
-                    marks.changed.push(Desired {
-                        username,
-                        account,
-                        rev,
-                        rotating: entry.metadata.contains_key(CHANGED_ROTATING),
+                    let says = |what: &str| entry.metadata.contains_key(what);
+                    marks.changed.push(Mark {
+                        desired: Desired {
+                            username,
+                            account,
+                            rev,
+                            rotating: says(CHANGED_ROTATING),
+                        },
+                        gone: says(CHANGED_GONE),
                     });
                 }
                 marks.keys.push(entry.key);
@@ -227,7 +231,7 @@ impl<W: World> Run<'_, W> {
         }
         for marks in marks.values_mut() {
             // By number, not by letter.
-            marks.changed.sort_by_key(|changed| changed.rev);
+            marks.changed.sort_by_key(|changed| changed.desired.rev);
         }
         Ok(marks)
     }

@@ -1,8 +1,7 @@
 //! What a run would do at one PBX now, decided as the run decides it, and done by nobody.
 
-use std::cell::Cell;
-
-use super::{Ari, CALLS, CHECKS, Common, LOOKS_AT_FORMER, Run, Seen, last_run};
+use super::backoff::Failing;
+use super::{Ari, Common, Run, Seen, last_run};
 use crate::fault::Fault;
 use crate::key;
 use crate::ports::World;
@@ -25,6 +24,8 @@ pub struct Planned {
     pub tombstones: Tombstones,
     /// [`register::shape`] of the PBX.
     pub shape: String,
+    /// That the last run found it failing.
+    pub failing: Option<Failing>,
 }
 
 /// Asks a PBX, and changes nothing there or here.
@@ -32,14 +33,7 @@ pub struct Planned {
 /// # Errors
 /// The [`Fault`] of R2, or of a PBX's record that cannot be opened.
 pub async fn plan<W: World>(world: &W, id: &Id, stored: &Stored<Pbx>) -> Result<Planned, Fault> {
-    let run = Run {
-        world,
-        began: world.now(),
-        calls: Cell::new(CALLS),
-        looks: Cell::new(LOOKS_AT_FORMER),
-        turns: Cell::new(0),
-        checks: Cell::new(CHECKS),
-    };
+    let run = Run::new(world);
     let ari = Ari::new(world, &run.calls, id, stored)?;
     let last = last_run(world).await?.unwrap_or_default();
     let mut marks = run.list_marks(&key::all_changed(id)).await?;
@@ -69,12 +63,23 @@ pub async fn plan<W: World>(world: &W, id: &Id, stored: &Stored<Pbx>) -> Result<
     let (memory, mut plan) = run.decide(id, stored, &ari, seen, memory).await?;
     plan.report.collisions = reconcile::collisions(&memory);
     if plan.round == Round::default() {
-        plan.round = before.round;
+        plan.round = before.round.clone();
     }
     Ok(Planned {
         plan,
         memory,
         tombstones,
         shape: register::shape(&stored.record),
+        failing: before.failing,
     })
+}
+
+/// The names that may be deleted at a PBX, as a run sees them.
+///
+/// # Errors
+/// The [`Fault`] of R2.
+pub async fn tombstones<W: World>(world: &W, id: &Id) -> Result<Tombstones, Fault> {
+    let run = Run::new(world);
+    let mut all = run.list_tombstones(&key::all_gone(id)).await?;
+    Ok(all.remove(id).unwrap_or_default())
 }
