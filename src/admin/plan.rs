@@ -30,7 +30,6 @@ const TOMBSTONES: usize = 100;
 #[derive(Serialize)]
 struct Answer<'a> {
     pbx: &'a Id,
-    at: Timestamp,
     mode: Mode,
     /// `ok`, or why nothing can be concluded from what the PBX says.
     outcome: &'a str,
@@ -58,6 +57,9 @@ struct Shown<'a> {
 #[derive(Serialize)]
 struct Tombstones<'a> {
     count: usize,
+    /// What names all of them in `POST /pbxes/{pbx}/confirm`; none if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirm: Option<String>,
     first: Vec<Tombstone<'a>>,
 }
 
@@ -114,7 +116,6 @@ pub async fn show<W: World>(
     let first = planned.tombstones.iter().take(TOMBSTONES);
     let answer = Answer {
         pbx: &id,
-        at: world.now(),
         mode: stored.record.mode,
         outcome: plan.unknown.as_deref().unwrap_or("ok"),
         report: &plan.report,
@@ -122,6 +123,8 @@ pub async fn show<W: World>(
         waits: &plan.waits,
         tombstones: Tombstones {
             count: planned.tombstones.len(),
+            confirm: (!planned.tombstones.is_empty())
+                .then(|| breaker::digest_of_deletes(&planned.tombstones)),
             first: first
                 .map(|(username, at)| Tombstone { username, at: *at })
                 .collect(),

@@ -3,8 +3,8 @@
 use super::backoff::Failing;
 use super::{Ari, Common, Run, Seen, last_run};
 use crate::fault::Fault;
-use crate::key;
-use crate::ports::World;
+use crate::key::{self, Kind};
+use crate::ports::{Objects, World};
 use crate::reconcile::breaker::Tombstones;
 use crate::reconcile::known::Listing;
 use crate::reconcile::{self, CHECKS as CHECKS_OF_PBX, Memory, Plan, Round};
@@ -12,6 +12,9 @@ use crate::record::Stored;
 use crate::record::pbx::{Mode, Pbx};
 use crate::step7_register as register;
 use crate::text::Id;
+
+/// Of how many of a tenant's PBXes the tombstones count for the breaker of the tenant here.
+const PBXES: u32 = 100;
 
 /// What a run would find and do.
 #[derive(Debug)]
@@ -38,11 +41,21 @@ pub async fn plan<W: World>(world: &W, id: &Id, stored: &Stored<Pbx>) -> Result<
     let last = last_run(world).await?.unwrap_or_default();
     let mut marks = run.list_marks(&key::all_changed(id)).await?;
     let mut common = Common {
-        tombstones: run.list_tombstones(key::ALL_GONE).await?,
-        pbxes: run.list_pbxes().await?,
         last,
         ..Common::default()
     };
+    // The tenant's own list is asked, so that others' PBXes cost and tell nothing.
+    let tenant = &stored.record.tenant;
+    let prefix = key::owned_by(tenant, Some(Kind::Pbx));
+    let page = world.r2().list(&prefix, None, PBXES).await?;
+    for entry in &page.entries {
+        let Ok(pbx) = Id::try_from(key::last(&entry.key)) else {
+            continue;
+        };
+        let tombstones = run.list_tombstones(&key::all_gone(&pbx)).await?;
+        common.tombstones.extend(tombstones);
+        common.pbxes.insert(pbx, Some(tenant.clone()));
+    }
     common.add_up();
     let tombstones = common.tombstones.get(id).cloned().unwrap_or_default();
     let (memory, _) = run.recall(id).await?;
