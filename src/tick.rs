@@ -21,7 +21,7 @@ use crate::finish;
 use crate::json;
 use crate::key;
 use crate::ports::{Level, Object, Objects, Only, World};
-use crate::reconcile::breaker::{Breaker, Confirmed, Held, Tombstones};
+use crate::reconcile::breaker::{Breaker, Confirmed, Tombstones};
 use crate::reconcile::known::{Listing, Mark};
 use crate::reconcile::{
     self, Action, Counts, Desired, Memory, Observed, Plan, Report, Round, Situation,
@@ -32,7 +32,7 @@ use crate::record::pbx::{Mode, Pbx};
 use crate::rekey;
 use crate::step7_register as register;
 use crate::store::{self, Loaded};
-use crate::text::Id;
+use crate::text::{Id, Username};
 use crate::time::Timestamp;
 
 mod ari;
@@ -432,19 +432,11 @@ impl<W: World> Run<'_, W> {
         if self.calls.get() < CALLS_OF_TURN || self.is_late() {
             return Some(carried(NOT_REACHED));
         }
-        let pause = last
-            .and_then(|last| last.failing.as_ref())
-            .filter(|failing| failing.silent && failing.pauses(self.began));
-        let summary = if let Some(failing) = pause {
-            self.absorb(id, common).await;
-            carried(&failing.why)
-        } else {
-            let summary = match tombstones {
-                Ok(()) => self.reconcile(id, common, checks).await,
-                Err(fault) => Err(fault),
-            };
-            summary.unwrap_or_else(|fault| Some(carried(fault.label())))?
+        let summary = match tombstones {
+            Ok(()) => self.turn(id, common, checks).await,
+            Err(fault) => Err(fault),
         };
+        let summary = summary.unwrap_or_else(|fault| Some(carried(fault.label())))?;
         if summary.outcome != OK {
             let fields = [("pbx", id.as_str()), ("why", summary.outcome.as_str())];
             self.world.log(Level::Warn, "pbx.trouble", &fields);
@@ -535,13 +527,13 @@ impl<W: World> Run<'_, W> {
         Ok(reconcile::look(&situation, memory))
     }
 
-    async fn reconcile(
+    /// A PBX's turn, if it is there: it is asked, or left alone if it fails.
+    async fn turn(
         &self,
         id: &Id,
         common: &Common,
         checks: usize,
     ) -> Result<Option<PbxSummary>, Fault> {
-        let turn = self.world.now();
         self.spend(1);
         let Some(Loaded { stored, .. }) = store::load::<Pbx, W>(self.world, id.as_str()).await?
         else {
@@ -550,9 +542,33 @@ impl<W: World> Run<'_, W> {
         if !stored.alive() {
             return Ok(None);
         }
-        let ari = Ari::new(self.world, &self.calls, id, &stored)?;
+        let mut last = common.last.pbxes.get(id).cloned().unwrap_or_default();
+        // Whoever changed the record has perhaps put right what was wrong.
+        let changed = |failing: &Failing| stored.updated_at >= failing.tried_at;
+        last.failing = last.failing.filter(|failing| !changed(failing));
+        if let Some(failing) = &last.failing
+            && failing.silent
+            && failing.pauses(self.began)
+        {
+            self.absorb(id, common).await;
+            return Ok(Some(last.carried(&failing.why)));
+        }
+        self.reconcile(id, &stored, last, common, checks)
+            .await
+            .map(Some)
+    }
+
+    async fn reconcile(
+        &self,
+        id: &Id,
+        stored: &Stored<Pbx>,
+        last: PbxSummary,
+        common: &Common,
+        checks: usize,
+    ) -> Result<PbxSummary, Fault> {
+        let turn = self.world.now();
+        let ari = Ari::new(self.world, &self.calls, id, stored)?;
         let (before, version) = self.recall(id).await?;
-        let last = common.last.pbxes.get(id).cloned().unwrap_or_default();
         let followed_since = match (&version, last.followed_since) {
             (Some(_), since) if since > Timestamp::default() => since,
             _ => self.began,
@@ -571,12 +587,8 @@ impl<W: World> Run<'_, W> {
             round: &last.round,
             checks: checks.min(reconcile::CHECKS),
         };
-        let (memory, plan) = self.decide(id, &stored, &ari, seen, before.clone()).await?;
-        let silent = plan
-            .unknown
-            .as_deref()
-            .filter(|why| ari::is_of_pbx(why))
-            .is_some();
+        let (memory, plan) = self.decide(id, stored, &ari, seen, before.clone()).await?;
+        let silent = plan.unknown.as_deref().is_some_and(ari::is_of_pbx);
         // Also while the looks wait: who is registered then is as clear as ever.
         let clear = plan.unknown.is_none() && plan.report.breaker.offline.is_none();
         let mut summary = PbxSummary {
@@ -606,21 +618,13 @@ impl<W: World> Run<'_, W> {
             plan.actions.as_slice()
         };
         let all_looks = self.act(&mut site, actions, turn, &mut summary).await;
-        if pause.is_some() {
-            summary.round.clone_from(&last.round);
+        summary.round = if pause.is_some() {
+            last.round.clone()
         } else if !all_looks && plan.actions.iter().any(Action::is_look) {
-            // From the last one that was taken on; of a round that has just begun perhaps none was.
-            let looked = summary.round.after.take();
-            let same = plan.round.began == last.round.began;
-            let before = last.round.after.clone().filter(|_| same);
-            summary.round = Round {
-                after: looked.or(before),
-                done: false,
-                ..plan.round
-            };
+            broken_off(&plan.round, summary.round.after.take(), &last.round)
         } else {
-            summary.round = plan.round;
-        }
+            plan.round
+        };
         summary.failing = match pause {
             Some(pause) if !silent => {
                 summary.outcome.clone_from(&pause.why);
@@ -647,7 +651,7 @@ impl<W: World> Run<'_, W> {
         } else if let Some(marks) = marks {
             self.clear_marks(&marks.keys).await;
         }
-        Ok(Some(summary))
+        Ok(summary)
     }
 
     /// Does what was decided, as far as there is time; false if not all of it. Notes in `summary` at which
@@ -681,15 +685,13 @@ impl<W: World> Run<'_, W> {
 
     /// Says once that something is held.
     async fn report_held(&self, id: &Id, tenant: &Id, last: &PbxSummary, now: &PbxSummary) {
-        let kinds: [(&str, fn(&Breaker) -> Option<&Held>); 2] = [
-            ("deletes", |breaker| breaker.deletes.as_ref()),
-            ("offline", |breaker| breaker.offline.as_ref()),
+        let (before, now) = (&last.report.breaker, &now.report.breaker);
+        let kinds = [
+            ("deletes", &before.deletes, &now.deletes),
+            ("offline", &before.offline, &now.offline),
         ];
-        for (what, of) in kinds {
-            if of(&last.report.breaker).is_some() {
-                continue;
-            }
-            let Some(held) = of(&now.report.breaker) else {
+        for (what, before, now) in kinds {
+            let Some(held) = now.as_ref().filter(|_| before.is_none()) else {
                 continue;
             };
             let resource = format!("pbxes/{id}");
@@ -733,6 +735,18 @@ impl<W: World> Run<'_, W> {
             &[("pbx", pbx.as_str()), ("fault", fault.label())],
         );
         false
+    }
+}
+
+/// Where a round of looks is that broke off after a name: there, or where it was; of one that has just
+/// begun perhaps nobody was looked at.
+fn broken_off(planned: &Round, looked: Option<Username>, last: &Round) -> Round {
+    let same = planned.began == last.began;
+    let before = last.after.clone().filter(|_| same);
+    Round {
+        after: looked.or(before),
+        done: false,
+        began: planned.began,
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Failing {
     pub why: String,
     /// How many tries failed, one after another.
     pub tries: u32,
+    /// When it was tried last.
+    pub tried_at: Timestamp,
     /// When it is tried next.
     pub next_at: Timestamp,
     /// Whether it says nothing at all; else it says who is registered and takes no changes, and only
@@ -38,6 +40,7 @@ impl Failing {
             since: before.map_or(now, |before| before.since),
             why: why.to_owned(),
             tries,
+            tried_at: now,
             next_at: now.plus(pause(pbx, tries)),
             silent,
         }

@@ -255,6 +255,15 @@ fn whatever_fails_leaves_everything_and_is_tried_less_and_less_often() {
                 .values()
                 .all(|seen| seen.online)
         );
+        // Who saves the record need not wait.
+        patch(
+            &scene.fake,
+            "pbxes/main",
+            &json!({ "ari_username": "dialtone" }),
+        );
+        let host = json!({ "sip": { "host": "pbx.example", "expires_s": 300 } });
+        patch(&scene.fake, "pbxes/main", &host);
+        assert_eq!(scene.main().failing.unwrap().tries, 1);
         // What changes meanwhile is known when it is back.
         crate::ask::put(
             &scene.fake,
