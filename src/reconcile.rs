@@ -1507,6 +1507,21 @@ mod tests {
     }
 
     #[test]
+    fn a_late_list_takes_nothing_back() {
+        let none = Tombstones::default();
+        let learn = |memory: &mut Memory, shown: Desired| {
+            memory.learn(&id("main"), &listed(Some(&[shown])), &[], &none, NOW);
+        };
+        // Pushed under its new name, and listed under the former one.
+        let mut memory = remembering(&[("new", "a-a", 5)]);
+        learn(&mut memory, desired("old", "a-a", 4));
+        assert_eq!(memory.wanted, BTreeMap::new());
+        learn(&mut memory, desired("newest", "a-a", 6));
+        learn(&mut memory, desired("old", "a-a", 4));
+        assert_eq!(memory.wanted[&id("a-a")].username, name("newest"));
+    }
+
+    #[test]
     fn only_the_part_that_was_listed_tells_what_vanished() {
         let old = |account: &str| Pushed {
             verified_at: Timestamp(NOW.0 - 60),
