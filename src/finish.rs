@@ -36,6 +36,18 @@ use crate::upload;
 /// The metadata of a mark that says when its save began, in seconds since 1970.
 pub const BEGUN: &str = "begun";
 
+/// The metadata of a tombstone that says when it was put, in seconds since 1970.
+pub const GONE_AT: &str = "at";
+
+/// The metadata of a mark of a change: the account's name at the PBX.
+pub const CHANGED_NAME: &str = "username";
+
+/// The same: that a former password of it still works.
+pub const CHANGED_ROTATING: &str = "rotating";
+
+/// The same: that the account is not at the PBX any more.
+pub const CHANGED_GONE: &str = "gone";
+
 /// Says that a save is under way, before its first write. The mark is this save's alone: if another
 /// save of the same record is done first, it takes away its own.
 ///
@@ -242,14 +254,18 @@ async fn pbx<W: World>(world: &W, id: &str) -> Result<(), Fault> {
     }
     if loaded.is_some_and(|loaded| !loaded.stored.alive()) {
         world.r2().delete(&key::pbx_state(&pbx)).await?;
-        loop {
-            // Whoever deleted it gave up what was still to be deleted there.
-            let page = world.r2().list(&key::all_gone(&pbx), None, 100).await?;
-            for entry in &page.entries {
-                world.r2().delete(&entry.key).await?;
-            }
-            if page.cursor.is_none() {
-                break;
+        world.r2().delete(&key::confirmed(&pbx)).await?;
+        // Whoever deleted it gave up what was still to be done there.
+        for prefix in [key::all_gone(&pbx), key::all_changed(&pbx)] {
+            loop {
+                let page = world.r2().list(&prefix, None, 1_000).await?;
+                let keys: Vec<String> = page.entries.into_iter().map(|entry| entry.key).collect();
+                if !keys.is_empty() {
+                    world.r2().delete_many(&keys).await?;
+                }
+                if page.cursor.is_none() {
+                    break;
+                }
             }
         }
     }
@@ -358,6 +374,25 @@ async fn copy_account<W: World>(world: &W, id: &str) -> Result<(), Fault> {
     .await
 }
 
+/// Marks for the scheduled handler that an account's objects are to be looked at: a listing of KV is
+/// late, and in a large installation no single run sees all of it. The run that has taken it into its
+/// memory of the PBX takes it away.
+async fn mark_change<W: World>(world: &W, id: &str, stored: &Stored<Account>) -> Result<(), Fault> {
+    if !stored.alive() {
+        // That is what its tombstone says.
+        return Ok(());
+    }
+    let record = &stored.record;
+    let mut metadata = BTreeMap::from([(CHANGED_NAME.to_owned(), record.username.to_string())]);
+    if !stored.state.former_passwords.is_empty() {
+        metadata.insert(CHANGED_ROTATING.to_owned(), "1".to_owned());
+    }
+    let mark = key::changed(&record.pbx, id, stored.rev);
+    let r2 = world.r2();
+    r2.put(&mark, Vec::new(), metadata, Only::Always).await?;
+    Ok(())
+}
+
 async fn account<W: World>(world: &W, id: &str, origin: Option<&str>) -> Result<(), Fault> {
     let Some(Loaded { stored, .. }) = store::load::<Account, W>(world, id).await? else {
         return Ok(());
@@ -369,6 +404,7 @@ async fn account<W: World>(world: &W, id: &str, origin: Option<&str>) -> Result<
         let tenant = &stored.record.tenant;
         session::account_deleted(world, &account, tenant).await?;
     }
+    mark_change(world, id, &stored).await?;
     for mac in &stored.state.devices {
         if let Some(device) = refresh(world, *mac, origin).await? {
             resync::ask(world, *mac, &device, 0).await?;
@@ -400,10 +436,13 @@ async fn names<W: World>(world: &W, id: &str, stored: &Stored<Account>) -> Resul
         }
         let gone = key::gone(pbx, username);
         let body = id.as_bytes().to_vec();
-        world
-            .r2()
-            .put(&gone, body, BTreeMap::new(), Only::Always)
-            .await?;
+        let at = BTreeMap::from([(GONE_AT.to_owned(), world.now().0.to_string())]);
+        world.r2().put(&gone, body, at, Only::Always).await?;
+        let left = [(CHANGED_NAME, username.as_str()), (CHANGED_GONE, "1")];
+        let left = left.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mark = key::changed(pbx, id, stored.rev);
+        let r2 = world.r2();
+        r2.put(&mark, Vec::new(), left.into(), Only::Always).await?;
         // Given up by compare-and-set, as it was taken: whoever takes it in between keeps it.
         let only = Only::Version(&held.etag);
         let free = key::FREE_NAME.to_vec();
@@ -507,6 +546,7 @@ async fn relist<W: World>(world: &W, account: &Id) -> Result<(), Fault> {
     if known.is_some_and(|head| head.rev >= stored.rev) {
         return Ok(());
     }
+    mark_change(world, account.as_str(), &stored).await?;
     copy_account(world, account.as_str()).await
 }
 

@@ -8,6 +8,8 @@
 //! | `name/{pbx}/{username}` | | which account has a name at a PBX |
 //! | `access/{hash}` | | which token's record has a name at Cloudflare Access |
 //! | `gone/{pbx}/{username}` | | the tombstone: this may be deleted at the PBX |
+//! | `changed/{pbx}/{account}/{rev}` | | that a save changed what the PBX must hold, until its memory knows |
+//! | `confirmed/{pbx}` | | what an admin lets pass there although it is unlikely |
 //! | `unfinished/{kind}/{id}/{nonce}` | | a save that the scheduled handler must finish if nobody else does |
 //! | `pbx-state/{pbx}` | | who is registered, what was pushed |
 //! | `pbx-contacts/{pbx}` | | who is registered from where, of a PBX with AMI |
@@ -195,6 +197,47 @@ pub fn gone(pbx: &Id, username: &Username) -> String {
 #[must_use]
 pub fn all_gone(pbx: &Id) -> String {
     format!("gone/{pbx}/")
+}
+
+/// The prefix of all tombstones.
+pub const ALL_GONE: &str = "gone/";
+
+/// Reads what [`gone`] made: the PBX and the name there.
+#[must_use]
+pub fn parse_gone(key: &str) -> Option<(Id, Username)> {
+    let (pbx, username) = key.strip_prefix(ALL_GONE)?.split_once('/')?;
+    Some((Id::try_from(pbx).ok()?, Username::try_from(username).ok()?))
+}
+
+/// `changed/{pbx}/{account}/{rev}`: that a save changed what the PBX must hold. Of each revision its
+/// own, so that who takes one away takes no newer one along.
+#[must_use]
+pub fn changed(pbx: &Id, account: &str, rev: u64) -> String {
+    format!("{ALL_CHANGED}{pbx}/{account}/{rev}")
+}
+
+/// The prefix of all marks of changes.
+pub const ALL_CHANGED: &str = "changed/";
+
+/// The prefix of a PBX's marks of changes.
+#[must_use]
+pub fn all_changed(pbx: &Id) -> String {
+    format!("{ALL_CHANGED}{pbx}/")
+}
+
+/// Reads what [`changed`] made: the PBX, the account and its revision.
+#[must_use]
+pub fn parse_changed(key: &str) -> Option<(Id, Id, u64)> {
+    let (pbx, rest) = key.strip_prefix(ALL_CHANGED)?.split_once('/')?;
+    let (account, rev) = rest.split_once('/')?;
+    let rev = rev.parse().ok()?;
+    Some((Id::try_from(pbx).ok()?, Id::try_from(account).ok()?, rev))
+}
+
+/// `confirmed/{pbx}`: what an admin lets pass at a PBX.
+#[must_use]
+pub fn confirmed(pbx: &Id) -> String {
+    format!("confirmed/{pbx}")
 }
 
 /// `unfinished/{kind}/{id}/{nonce}`: a save under way.
@@ -458,6 +501,17 @@ mod tests {
                 parse_unfinished(&unfinished(kind, "x", "1")),
                 Some((kind, "x"))
             );
+        }
+        let (pbx, account) = (Id::try_from("p-1").unwrap(), Id::try_from("a.1").unwrap());
+        let name = Username::try_from("x+1").unwrap();
+        let marked = Some((pbx.clone(), account, 7));
+        assert_eq!(parse_changed(&changed(&pbx, "a.1", 7)), marked);
+        assert_eq!(parse_gone(&gone(&pbx, &name)), Some((pbx, name)));
+        for wrong in ["changed/p", "changed/p/a", "changed/p/a/x", "changed//a/1"] {
+            assert_eq!(parse_changed(wrong), None, "{wrong}");
+        }
+        for wrong in ["gone/p", "gone/p/", "gone/p/a/b", "name/p/a"] {
+            assert_eq!(parse_gone(wrong), None, "{wrong}");
         }
         for wrong in [
             "",

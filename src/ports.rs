@@ -90,6 +90,8 @@ pub trait Objects {
     ) -> Result<Option<String>, Fault>;
     /// Removes an object; removing what is not there succeeds.
     async fn delete(&self, key: &str) -> Result<(), Fault>;
+    /// Removes up to 1,000 objects in one operation ("delete", R2's Workers API).
+    async fn delete_many(&self, keys: &[String]) -> Result<(), Fault>;
     /// Up to `limit` objects whose keys start with `prefix` and come after the key `after`; the
     /// page's cursor is the last key of it.
     async fn list(
@@ -139,6 +141,8 @@ pub enum Limit {
     AdminFailures,
     /// Ids of other tenants that the holder of a token wanted to make records under, per token.
     AdminTaken,
+    /// Plans that were asked for, per PBX: each is a call to it.
+    Plans,
 }
 
 /// What a log line is about.

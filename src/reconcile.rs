@@ -3,12 +3,18 @@
 //!
 //! Level-triggered: each run decides anew from what it sees, so a run that is lost, cut off or
 //! doubled does no harm. What cannot be seen for sure leads to no action, and no absence from any
-//! list ever leads to a delete: only a tombstone does.
+//! list ever leads to a delete: only a tombstone does, after a while, and not many at once
+//! ([`breaker`]).
+
+pub mod breaker;
+pub mod known;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use self::breaker::{Breaker, Confirmed, GRACE_S, Held, Scope, Tombstones, trips};
+use self::known::{Listing, Mark, Wanted};
 use crate::json;
 use crate::record::pbx::Mode;
 use crate::step7_register::Answer;
@@ -21,20 +27,25 @@ use crate::transitions::History;
 /// over is due again then.
 pub const MAX_ACTIONS: usize = 50;
 
-/// How many objects that should be fine are looked at in each run, oldest look first.
+/// How many accounts at a PBX whose objects should be fine are looked at in each run at most, one
+/// after another: 7,200 in a day, so that 1,000 have their turn in three hours and a half.
 pub const CHECKS: usize = 5;
 
-/// How long a look is good for, in seconds: a PBX with three accounts need not show them each minute.
+/// A round of looks does not begin sooner than this after the one before, in seconds: a PBX with
+/// three accounts need not show them each minute.
 const CHECK_AFTER_S: u64 = 900;
 
-/// How long, in seconds, something unlikely must be seen run after run before it is believed.
+/// How long, in seconds, something unlikely must be seen run after run before it is believed. An
+/// Asterisk that is starting says nothing rather than half of it, so three minutes are for what is
+/// not known; an Asterisk that lost its objects must not be without them for long, and to push them
+/// deletes nothing.
 pub const BELIEVE_AFTER_S: u64 = 180;
 
 /// From how many accounts on "all of them are gone" is unlikely.
 const MANY_GONE: usize = 3;
 
-/// From how many registered phones on "most of them went offline within a minute" is unlikely.
-const MANY_ONLINE: usize = 10;
+/// How many accounts that wait a plan spells out.
+const WAITS: usize = 100;
 
 /// An account that failed is not tried again before 60 s, doubled with each further failure, up to
 /// half an hour: the others must get their turn.
@@ -132,6 +143,12 @@ pub struct Memory {
     /// Something unlikely that was seen, and is not believed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Doubt>,
+    /// Accounts that should be here and whose objects are not known to be up to date.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub wanted: BTreeMap<Id, Wanted>,
+    /// What was pushed of accounts that were on no list when their part of it was last listed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub vanished: BTreeSet<Username>,
 }
 
 /// Objects that are at the PBX as far as we know.
@@ -227,6 +244,19 @@ pub struct Doubt {
     pub since: Timestamp,
 }
 
+/// Where the looks at objects that should be fine are: one name after another, from round to round.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Round {
+    /// When it began.
+    pub began: Timestamp,
+    /// The name that was looked at last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Username>,
+    /// Whether it is over.
+    pub done: bool,
+}
+
 impl Memory {
     /// Whether an account's phones are registered; `None` if the PBX never said anything of it.
     #[must_use]
@@ -240,7 +270,9 @@ impl Memory {
         let before = self.pushed.get(username);
         let before = before.filter(|before| before.account == pushed.account);
         pushed.since = before.map_or(Some(pushed.verified_at), |before| before.since);
+        let account = pushed.account.clone();
         self.pushed.insert(username.clone(), pushed);
+        self.settle(&account);
     }
 
     /// Notes that no object of that name is there any more.
@@ -315,6 +347,30 @@ impl Action {
         }
     }
 
+    /// Whether it is a look at what should be fine.
+    #[must_use]
+    pub fn is_look(&self) -> bool {
+        matches!(self, Self::Check(_))
+    }
+
+    /// Why it is due, in words.
+    #[must_use]
+    pub fn because(&self, memory: &Memory, shape: &str) -> &'static str {
+        match self {
+            Self::Create(_) => "it is not at the PBX",
+            Self::Adopt(_) => "something of its name is there, and whose it is is not known",
+            Self::Check(_) => "it was not looked at for a while",
+            Self::Delete(_) => "the account was deleted, renamed or moved",
+            Self::Mend(desired) => match memory.pushed.get(&desired.username) {
+                Some(pushed) if pushed.account != desired.account => {
+                    "another account had the name before"
+                }
+                Some(pushed) if pushed.shape != shape => "the PBX's record was changed",
+                _ => "the account was changed",
+            },
+        }
+    }
+
     /// The word in logs.
     #[must_use]
     pub fn word(&self) -> &'static str {
@@ -326,6 +382,21 @@ impl Action {
             Self::Delete(_) => "delete",
         }
     }
+}
+
+/// Why an account is not worked on now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Wait {
+    /// The name of the objects.
+    pub username: Username,
+    /// The account; `None` for a tombstone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<Id>,
+    /// `grace`, `breaker`, or [`Why::word`] of the failure.
+    pub why: &'static str,
+    /// Until when; `None`: until an admin confirms it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// How many actions of each kind.
@@ -392,9 +463,19 @@ pub struct Report {
     pub due: Counts,
     /// Accounts and tombstones that wait after a failure.
     pub waiting: u32,
+    /// Accounts that it should have, as far as is known.
+    pub accounts: u32,
+    /// Tombstones that wait for their grace to end.
+    pub grace: u32,
+    /// What is too much at once and held.
+    #[serde(skip_serializing_if = "Breaker::is_closed")]
+    pub breaker: Breaker,
+    /// Whether all accounts were listed since this PBX is followed: before, what is unowned is not said.
+    pub complete: bool,
     /// Endpoints at the PBX that are no account's.
     pub unowned: Names,
-    /// Accounts that we pushed, that are on no list any more, and that nobody deleted.
+    /// Accounts that we pushed, that were on no list when their part of it was last listed, and that
+    /// nobody deleted.
     pub vanished: Names,
     /// Accounts whose name is somebody else's at the PBX.
     pub collisions: Names,
@@ -407,8 +488,12 @@ pub struct Report {
 pub struct Plan {
     /// Why nothing is done, if nothing can be concluded.
     pub unknown: Option<String>,
-    /// At most [`MAX_ACTIONS`].
+    /// At most [`MAX_ACTIONS`], the looks last.
     pub actions: Vec<Action>,
+    /// Where the looks are when these are done.
+    pub round: Round,
+    /// What waits: the first of them.
+    pub waits: Vec<Wait>,
     /// What there is to say.
     pub report: Report,
 }
@@ -416,68 +501,143 @@ pub struct Plan {
 /// What a decision is made of.
 #[derive(Debug, Clone)]
 pub struct Situation<'a> {
+    /// The PBX.
+    pub pbx: &'a Id,
     /// Whether the PBX may be changed.
     pub mode: Mode,
     /// [`crate::step7_register::shape`] of the PBX.
     pub shape: &'a str,
-    /// The accounts that it should have; `None` if that is not known.
-    pub desired: Option<&'a [Desired]>,
+    /// What of the list of accounts was seen in this run.
+    pub listing: &'a Listing,
+    /// Accounts that were changed.
+    pub marks: &'a [Mark],
+    /// Whether all accounts were listed since the PBX is followed.
+    pub complete: bool,
     /// What was seen there.
     pub observed: Observed,
     /// The names that may be deleted there.
-    pub tombstones: &'a BTreeSet<Username>,
+    pub tombstones: &'a Tombstones,
+    /// How many of its tenant's accounts have a tombstone, and how many accounts those are of.
+    pub at_tenant: (u32, u32),
+    /// What an admin let pass.
+    pub confirmed: &'a Confirmed,
+    /// What was held in the run before.
+    pub before: &'a Breaker,
+    /// Where the looks are.
+    pub round: &'a Round,
+    /// How many looks there are for it in this run.
+    pub checks: usize,
     /// The time.
     pub now: Timestamp,
 }
 
 /// Decides: what to remember, and what to do.
 #[must_use]
-pub fn look(situation: Situation<'_>, mut memory: Memory) -> (Memory, Plan) {
-    let Situation {
-        mode,
-        shape,
-        desired,
-        observed,
-        tombstones,
+pub fn look(situation: &Situation<'_>, mut memory: Memory) -> (Memory, Plan) {
+    let now = situation.now;
+    memory.learn(
+        situation.pbx,
+        situation.listing,
+        situation.marks,
+        situation.tombstones,
         now,
-    } = situation;
-    let endpoints = match observed {
+    );
+    let nothing = |memory: &Memory, why: &str| {
+        let desired = memory.desired(situation.tombstones);
+        let report = Report {
+            accounts: u32::try_from(desired.len()).unwrap_or(u32::MAX),
+            // What is held goes on being held.
+            breaker: Breaker {
+                offline: None,
+                ..situation.before.clone()
+            },
+            ..Report::default()
+        };
+        Plan {
+            unknown: Some(why.to_owned()),
+            round: situation.round.clone(),
+            report,
+            ..Plan::default()
+        }
+    };
+    let endpoints = match &situation.observed {
         Observed::Endpoints(endpoints) => endpoints,
         Observed::Unknown(reason) => {
             // A doubt must be seen without a break to become certain.
             memory.doubt = None;
-            return (
-                memory,
-                Plan {
-                    unknown: Some(reason),
-                    ..Plan::default()
-                },
-            );
+            let plan = nothing(&memory, reason);
+            return (memory, plan);
         }
     };
-    memory.doubt = unlikely(&endpoints, &memory).map(|what| {
-        let former = memory.doubt.take().filter(|doubt| doubt.what == what);
+    let unlikely = unlikely(endpoints, &memory);
+    memory.doubt = unlikely.as_ref().map(|unlikely| {
+        let former = memory
+            .doubt
+            .take()
+            .filter(|doubt| doubt.what == unlikely.word());
         former.unwrap_or_else(|| Doubt {
-            what: what.to_owned(),
+            what: unlikely.word().to_owned(),
             since: now,
         })
     });
-    if let Some(doubt) = &memory.doubt
-        && now.since(doubt.since) < BELIEVE_AFTER_S
-    {
-        let plan = Plan {
-            unknown: Some(doubt.what.clone()),
-            ..Plan::default()
-        };
-        return (memory, plan);
+    // What is believed in the end was so from the beginning.
+    let mut offline_since = now;
+    let mut held = None;
+    if let (Some(unlikely), Some(doubt)) = (&unlikely, &memory.doubt) {
+        offline_since = doubt.since;
+        let confirmed = situation.confirmed.offline == Some(doubt.since);
+        let believed = now.since(doubt.since) >= BELIEVE_AFTER_S || confirmed;
+        match unlikely {
+            Unlikely::Empty if !believed => {
+                let plan = nothing(&memory, unlikely.word());
+                return (memory, plan);
+            }
+            Unlikely::Empty => {}
+            Unlikely::Jump { lost, of } if !believed => {
+                held = Some(Held {
+                    scope: Scope::Pbx,
+                    count: *lost,
+                    of: *of,
+                    since: doubt.since,
+                    confirm: breaker::digest_of_offline(doubt.since),
+                });
+            }
+            // The next one is another one.
+            Unlikely::Jump { .. } => memory.doubt = None,
+        }
     }
-    memory = states(desired, &endpoints, memory, now);
-    let plan = plan(mode, shape, desired, &endpoints, tombstones, &memory, now);
+    let desired = memory.desired(situation.tombstones);
+    memory = states(
+        &desired,
+        endpoints,
+        memory,
+        now,
+        (held.is_none()).then_some(offline_since),
+    );
+    let mut plan = plan(situation, &desired, endpoints, &memory);
+    plan.report.breaker.offline = held;
     (memory, plan)
 }
 
+/// What looks rather like a failure of the PBX than like the truth.
+enum Unlikely {
+    /// Every endpoint that we know is gone.
+    Empty,
+    /// Many phones went offline at once.
+    Jump { lost: u32, of: u32 },
+}
+
+impl Unlikely {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Jump { .. } => "jump",
+        }
+    }
+}
+
 /// Whether what was seen looks rather like a failure of the PBX than like the truth.
-fn unlikely(endpoints: &BTreeMap<String, Reach>, memory: &Memory) -> Option<&'static str> {
+fn unlikely(endpoints: &BTreeMap<String, Reach>, memory: &Memory) -> Option<Unlikely> {
     let known: BTreeSet<&Username> = memory
         .pushed
         .keys()
@@ -488,39 +648,40 @@ fn unlikely(endpoints: &BTreeMap<String, Reach>, memory: &Memory) -> Option<&'st
             .iter()
             .any(|name| endpoints.contains_key(name.as_str()))
     {
-        return Some("empty");
+        return Some(Unlikely::Empty);
     }
     let were = memory
         .registrations
         .iter()
         .filter(|(_, registration)| registration.online);
-    let still = were
-        .clone()
-        .filter(|(name, _)| endpoints.get(name.as_str()) == Some(&Reach::Online));
-    let (were, still) = (were.count(), still.count());
-    (were >= MANY_ONLINE && still * 2 < were).then_some("jump")
+    let gone =
+        |name: &Username| matches!(endpoints.get(name.as_str()), None | Some(Reach::Offline));
+    let lost = were.clone().filter(|(name, _)| gone(name)).count();
+    let of = u32::try_from(were.count()).unwrap_or(u32::MAX);
+    let lost = u32::try_from(lost).unwrap_or(u32::MAX);
+    trips(lost, of).then_some(Unlikely::Jump { lost, of })
 }
 
-/// Brings the registrations up to date; a time changes only together with the state.
+/// Brings the registrations up to date; a time changes only together with the state. What went
+/// offline did so at `offline_since`; `None`: that is not believed yet.
 fn states(
-    desired: Option<&[Desired]>,
+    desired: &[Desired],
     endpoints: &BTreeMap<String, Reach>,
     mut memory: Memory,
     now: Timestamp,
+    offline_since: Option<Timestamp>,
 ) -> Memory {
     let mut owners: BTreeMap<&Username, Vec<&Id>> = BTreeMap::new();
-    for wanted in desired.unwrap_or_default() {
+    for wanted in desired {
         owners
             .entry(&wanted.username)
             .or_default()
             .push(&wanted.account);
     }
     // An account that vanished keeps its times as long as its endpoint is there.
-    if desired.is_some() {
-        memory
-            .registrations
-            .retain(|name, _| owners.contains_key(name) || endpoints.contains_key(name.as_str()));
-    }
+    memory
+        .registrations
+        .retain(|name, _| owners.contains_key(name) || endpoints.contains_key(name.as_str()));
     for (name, owners) in owners {
         let known = memory
             .registrations
@@ -555,108 +716,92 @@ fn states(
         };
         registration.missing = !endpoints.contains_key(name.as_str());
         if registration.online != online {
+            let since = if online { Some(now) } else { offline_since };
+            let Some(since) = since else { continue };
             registration.online = online;
-            registration.since = now;
-            registration.history.note(online, now);
+            registration.since = since;
+            registration.history.note(online, since);
         }
         registration.ever_online |= online;
     }
     memory
 }
 
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
 fn plan(
-    mode: Mode,
-    shape: &str,
-    desired: Option<&[Desired]>,
+    situation: &Situation<'_>,
+    desired: &[Desired],
     endpoints: &BTreeMap<String, Reach>,
-    tombstones: &BTreeSet<Username>,
     memory: &Memory,
-    now: Timestamp,
 ) -> Plan {
-    let count = |reach| {
-        u32::try_from(endpoints.values().filter(|seen| **seen == reach).count()).unwrap_or(u32::MAX)
-    };
+    let Situation {
+        tombstones, now, ..
+    } = *situation;
+    let count = |reach| number(endpoints.values().filter(|seen| **seen == reach).count());
     let mut report = Report {
-        endpoints: u32::try_from(endpoints.len()).unwrap_or(u32::MAX),
+        endpoints: number(endpoints.len()),
         online: count(Reach::Online),
         offline: count(Reach::Offline),
+        accounts: number(desired.len()),
+        complete: situation.complete,
+        rotating: number(desired.iter().filter(|desired| desired.rotating).count()),
         ..Report::default()
     };
-    // Without the list of accounts nothing is known to be missing, wrong or nobody's.
-    let Some(desired) = desired else {
-        return Plan {
-            unknown: None,
-            actions: Vec::new(),
-            report,
-        };
-    };
-    let mut desired: Vec<&Desired> = desired.iter().collect();
-    desired.sort();
-    let rotating = desired.iter().filter(|desired| desired.rotating);
-    report.rotating = u32::try_from(rotating.count()).unwrap_or(u32::MAX);
     let wanted: BTreeSet<&Username> = desired.iter().map(|desired| &desired.username).collect();
+    let mut waits = Waits::default();
 
-    let (mut deletes, mut mends, mut creates, mut adopts, mut checks) =
-        (vec![], vec![], vec![], vec![], vec![]);
+    let (mut mends, mut creates, mut adopts, mut fine) = (vec![], vec![], vec![], vec![]);
     for desired in desired {
         let name = &desired.username;
         if memory.waits(name, Some(desired), now) {
-            report.waiting = report.waiting.saturating_add(1);
+            waits.after_failure(name, memory);
             continue;
         }
-        let pushed = memory.pushed.get(name);
         if !endpoints.contains_key(name.as_str()) {
             creates.push(Action::Create(desired.clone()));
-        } else if let Some(pushed) = pushed {
+        } else if let Some(pushed) = memory.pushed.get(name) {
             // KV is late: a revision below the one that was pushed is no news.
             if pushed.account != desired.account
                 || pushed.rev < desired.rev
-                || pushed.shape != shape
+                || pushed.shape != situation.shape
             {
                 mends.push(Action::Mend(desired.clone()));
-            } else if now.since(pushed.verified_at) >= CHECK_AFTER_S {
-                checks.push((pushed.verified_at, desired));
+            } else {
+                fine.push(desired);
             }
         } else {
             adopts.push(Action::Adopt(desired.clone()));
         }
     }
-    for name in tombstones.iter().filter(|name| !wanted.contains(name)) {
-        if memory.waits(name, None, now) {
-            report.waiting = report.waiting.saturating_add(1);
-        } else {
-            deletes.push(Action::Delete(name.clone()));
-        }
-    }
+    let deletes = deletes(situation, &wanted, memory, &mut report, &mut waits);
+    report.waiting = waits.failed;
     for action in deletes.iter().chain(&mends).chain(&creates).chain(&adopts) {
         report.due.add(action);
     }
-    for name in endpoints.keys() {
-        let ours = Username::try_from(name.as_str()).is_ok_and(|name| {
-            wanted.contains(&name)
-                || tombstones.contains(&name)
-                || memory.pushed.contains_key(&name)
-        });
-        if !ours {
-            report.unowned.add(name);
+    if situation.complete {
+        for name in endpoints.keys() {
+            let ours = Username::try_from(name.as_str()).is_ok_and(|name| {
+                wanted.contains(&name)
+                    || tombstones.contains_key(&name)
+                    || memory.pushed.contains_key(&name)
+            });
+            if !ours {
+                report.unowned.add(name);
+            }
         }
     }
-    for name in memory
-        .pushed
-        .keys()
-        .filter(|name| !wanted.contains(name) && !tombstones.contains(*name))
-    {
+    for name in &memory.vanished {
         report.vanished.add(name.as_str());
     }
 
     let mut actions = Vec::new();
-    if mode == Mode::Push {
-        checks.sort();
-        let checks: Vec<Action> = checks
-            .into_iter()
-            .take(CHECKS)
-            .map(|(_, desired)| Action::Check(desired.clone()))
-            .collect();
+    let mut round = situation.round.clone();
+    if situation.mode == Mode::Push {
+        let checks;
+        (checks, round) = looks(situation, &fine);
         let most = MAX_ACTIONS.saturating_sub(checks.len());
         // In turns, so that a thousand of one kind do not hold up the one of another.
         let mut queues = [deletes, mends, creates, adopts].map(Vec::into_iter);
@@ -673,8 +818,150 @@ fn plan(
     Plan {
         unknown: None,
         actions,
+        round,
+        waits: waits.first,
         report,
     }
+}
+
+/// What waits, as far as it is spelled out.
+#[derive(Default)]
+struct Waits {
+    first: Vec<Wait>,
+    failed: u32,
+}
+
+impl Waits {
+    fn add(
+        &mut self,
+        username: &Username,
+        account: Option<&Id>,
+        why: &'static str,
+        until: Option<Timestamp>,
+    ) {
+        if self.first.len() < WAITS {
+            self.first.push(Wait {
+                username: username.clone(),
+                account: account.cloned(),
+                why,
+                until,
+            });
+        }
+    }
+
+    fn after_failure(&mut self, username: &Username, memory: &Memory) {
+        self.failed = self.failed.saturating_add(1);
+        if let Some(trouble) = memory.troubles.get(username) {
+            let until = Some(trouble.retry_at);
+            self.add(
+                username,
+                trouble.account.as_ref(),
+                trouble.why.word(),
+                until,
+            );
+        }
+    }
+}
+
+/// The deletes that are due, and what is held of them. An account that is wanted again, whatever
+/// its tombstone says, is none; R2 decides when it comes to it.
+fn deletes(
+    situation: &Situation<'_>,
+    wanted: &BTreeSet<&Username>,
+    memory: &Memory,
+    report: &mut Report,
+    waits: &mut Waits,
+) -> Vec<Action> {
+    let Situation {
+        tombstones,
+        confirmed,
+        now,
+        ..
+    } = *situation;
+    let (mut let_pass, mut open) = (Vec::new(), Vec::new());
+    for (name, at) in tombstones {
+        if wanted.contains(name) {
+            continue;
+        }
+        if memory.waits(name, None, now) {
+            waits.after_failure(name, memory);
+        } else if confirmed.has(name, *at) {
+            let_pass.push(name);
+        } else {
+            open.push((name, *at));
+        }
+    }
+    let at_pbx = (number(open.len()), memory.names(tombstones));
+    let too_many = if trips(at_pbx.0, at_pbx.1) {
+        Some((Scope::Pbx, at_pbx))
+    } else if !open.is_empty() && trips(situation.at_tenant.0, situation.at_tenant.1) {
+        Some((Scope::Tenant, situation.at_tenant))
+    } else {
+        None
+    };
+    if let Some((scope, (count, of))) = too_many {
+        let since = situation.before.deletes.as_ref().map(|held| held.since);
+        report.breaker.deletes = Some(Held {
+            scope,
+            count,
+            of,
+            since: since.unwrap_or(now),
+            confirm: breaker::digest_of_deletes(tombstones),
+        });
+    }
+    let mut deletes: Vec<Action> = Vec::new();
+    for (name, at) in open {
+        if too_many.is_some() {
+            waits.add(name, None, "breaker", None);
+        } else if now.since(at) < GRACE_S {
+            report.grace = report.grace.saturating_add(1);
+            waits.add(name, None, "grace", Some(at.plus(GRACE_S)));
+        } else {
+            let_pass.push(name);
+        }
+    }
+    // A list that broke off is a reason to be careful, although a tombstone needs no list.
+    if !situation.listing.failed {
+        deletes.extend(let_pass.into_iter().cloned().map(Action::Delete));
+    }
+    deletes
+}
+
+/// The next looks at accounts that should be fine, in the order of their names, and where the round is
+/// after them.
+fn looks(situation: &Situation<'_>, fine: &[&Desired]) -> (Vec<Action>, Round) {
+    let now = situation.now;
+    let mut round = situation.round.clone();
+    if round.began == Timestamp::default() {
+        // What is there was pushed just now, or is adopted first.
+        round.began = now;
+        round.done = true;
+    }
+    if round.done {
+        if now.since(round.began) < CHECK_AFTER_S {
+            return (Vec::new(), round);
+        }
+        round = Round {
+            began: now,
+            ..Round::default()
+        };
+    }
+    let mut left = fine.iter().filter(|desired| {
+        round
+            .after
+            .as_ref()
+            .is_none_or(|after| desired.username > *after)
+    });
+    let checks: Vec<Action> = left
+        .by_ref()
+        .take(situation.checks)
+        .map(|desired| Action::Check((*desired).clone()))
+        .collect();
+    round.done = left.next().is_none();
+    if let Some(last) = checks.last() {
+        round.after = Some(last.username().clone());
+    }
+    (checks, round)
 }
 
 /// The accounts whose name is somebody else's at the PBX.
@@ -735,9 +1022,17 @@ mod tests {
     }
 
     fn remembering(pushed_ones: &[(&str, &str, u64)]) -> Memory {
-        let pushed = pushed_ones
-            .iter()
-            .map(|(username, account, rev)| (name(username), pushed(account, *rev)));
+        let pushed = pushed_ones.iter().map(|(username, account, rev)| {
+            let verified_at = Timestamp(NOW.0 - 60);
+            let pushed = pushed(account, *rev);
+            (
+                name(username),
+                Pushed {
+                    verified_at,
+                    ..pushed
+                },
+            )
+        });
         Memory {
             pushed: pushed.collect(),
             ..Memory::default()
@@ -752,17 +1047,95 @@ mod tests {
         memory: Memory,
     }
 
+    /// A run that saw the whole list of accounts, or had none.
+    struct Run<'a> {
+        mode: Mode,
+        desired: Option<&'a [Desired]>,
+        marks: &'a [Mark],
+        observed: Observed,
+        tombstones: Tombstones,
+        at_tenant: (u32, u32),
+        confirmed: Confirmed,
+        before: Breaker,
+        round: Round,
+        now: Timestamp,
+    }
+
+    impl Default for Run<'_> {
+        fn default() -> Self {
+            Self {
+                mode: Mode::Push,
+                desired: Some(&[]),
+                marks: &[],
+                observed: seen(&[]),
+                tombstones: Tombstones::default(),
+                at_tenant: (0, 0),
+                confirmed: Confirmed::default(),
+                before: Breaker::default(),
+                round: Round::default(),
+                now: NOW,
+            }
+        }
+    }
+
+    fn listed(desired: Option<&[Desired]>) -> Listing {
+        let accounts = desired.unwrap_or_default().iter().map(|desired| {
+            let wanted = Wanted {
+                username: desired.username.clone(),
+                rev: desired.rev,
+                rotating: desired.rotating,
+            };
+            let pbx = Some(id("main"));
+            (
+                desired.account.clone(),
+                known::ListedAccount { pbx, wanted },
+            )
+        });
+        Listing {
+            accounts: accounts.collect(),
+            to_the_end: desired.is_some(),
+            failed: desired.is_none(),
+            ..Listing::default()
+        }
+    }
+
+    impl Run<'_> {
+        fn look(self, memory: Memory) -> (Memory, Plan) {
+            let situation = Situation {
+                pbx: &id("main"),
+                mode: self.mode,
+                shape: "s",
+                listing: &listed(self.desired),
+                marks: self.marks,
+                complete: self.desired.is_some(),
+                observed: self.observed,
+                tombstones: &self.tombstones,
+                at_tenant: self.at_tenant,
+                confirmed: &self.confirmed,
+                before: &self.before,
+                round: &self.round,
+                checks: CHECKS,
+                now: self.now,
+            };
+            look(&situation, memory)
+        }
+    }
+
+    /// Tombstones of long ago.
+    fn gone(names: &[&str]) -> Tombstones {
+        let at = Timestamp::default();
+        names.iter().map(|text| (name(text), at)).collect()
+    }
+
     fn decide(case: Case<'_>) -> (Memory, Plan) {
-        let tombstones = case.gone.iter().map(|text| name(text)).collect();
-        let situation = Situation {
+        let run = Run {
             mode: case.mode,
-            shape: "s",
             desired: case.desired,
             observed: case.observed,
-            tombstones: &tombstones,
-            now: NOW,
+            tombstones: gone(case.gone),
+            ..Run::default()
         };
-        look(situation, case.memory)
+        run.look(case.memory)
     }
 
     #[test]
@@ -902,36 +1275,37 @@ mod tests {
             desired("b", "a-b", 1),
             desired("c", "a-c", 1),
         ];
-        let tombstones = BTreeSet::new();
-        let situation = |now, observed| Situation {
-            mode: Mode::Push,
-            shape: "s",
-            desired: Some(&wanted),
-            observed,
-            tombstones: &tombstones,
-            now,
+        let run = |now, observed, memory| {
+            let run = Run {
+                desired: Some(&wanted),
+                observed,
+                now,
+                ..Run::default()
+            };
+            run.look(memory)
         };
         let memory = remembering(&[("a", "a-a", 1), ("b", "a-b", 1), ("c", "a-c", 1)]);
         let others = || seen(&[("nobody", Reach::Online)]);
-        let (memory, plan) = look(situation(NOW, others()), memory);
+        let (memory, plan) = run(NOW, others(), memory);
         assert_eq!(
             (plan.actions.len(), plan.unknown.as_deref()),
             (0, Some("empty"))
         );
-        let (memory, plan) = look(situation(NOW.plus(120), others()), memory);
+        let (memory, plan) = run(NOW.plus(120), others(), memory);
         assert_eq!(
             (plan.actions.len(), plan.unknown.as_deref()),
             (0, Some("empty"))
         );
         // One failure in between, and it starts anew.
-        let (broken, _) = look(
-            situation(NOW.plus(150), Observed::Unknown("timed out".to_owned())),
+        let (broken, _) = run(
+            NOW.plus(150),
+            Observed::Unknown("timed out".to_owned()),
             memory.clone(),
         );
-        let (_, plan) = look(situation(NOW.plus(180), others()), broken);
+        let (_, plan) = run(NOW.plus(180), others(), broken);
         assert_eq!(plan.unknown.as_deref(), Some("empty"));
         // Seen all the while: the PBX was set up anew, and gets its accounts back.
-        let (_, plan) = look(situation(NOW.plus(180), others()), memory);
+        let (_, plan) = run(NOW.plus(180), others(), memory);
         assert_eq!((plan.actions.len(), plan.unknown), (3, None));
         assert!(
             plan.actions
@@ -962,17 +1336,14 @@ mod tests {
                 .collect();
             seen(&endpoints)
         };
-        let tombstones = BTreeSet::from([name("gone")]);
         let run = |at: u64, online, memory| {
-            let situation = Situation {
-                mode: Mode::Push,
-                shape: "s",
+            let run = Run {
                 desired: Some(&wanted),
                 observed: all(online),
-                tombstones: &tombstones,
                 now: NOW.plus(at),
+                ..Run::default()
             };
-            look(situation, memory)
+            run.look(memory)
         };
         let (memory, _) = run(0, 20, Memory::default());
         // Some phones go: that is life.
@@ -988,62 +1359,265 @@ mod tests {
         );
         // Most go: that is a failure until it lasts.
         let (memory, plan) = run(120, 2, memory);
-        assert_eq!(
-            (plan.unknown.as_deref(), plan.actions.len()),
-            (Some("jump"), 0)
-        );
+        let held = plan.report.breaker.offline.clone().unwrap();
+        assert_eq!((held.count, held.of, held.since), (13, 15, NOW.plus(120)));
+        // Nobody waits for their objects because of it.
+        assert_eq!((plan.unknown, plan.actions.len()), (None, 20));
         assert_eq!(
             memory.registrations.values().filter(|r| r.online).count(),
             15
         );
         let (back, plan) = run(180, 15, memory.clone());
-        assert_eq!((plan.unknown, back.doubt), (None, None));
+        assert_eq!((plan.unknown, back.doubt.clone()), (None, None));
         let (memory, plan) = run(300, 2, memory);
         assert_eq!(plan.unknown, None);
         assert_eq!(
             memory.registrations.values().filter(|r| r.online).count(),
             2
         );
-        assert_eq!(run(360, 2, memory).0.doubt, None);
+        // And then that is when it was.
+        let since = |at: u64| {
+            let gone = memory.registrations.values().filter(|seen| !seen.online);
+            gone.filter(|seen| seen.since == NOW.plus(at)).count()
+        };
+        assert_eq!((since(60), since(120), since(300)), (5, 13, 0));
+        assert_eq!(memory.doubt, None);
+        // An admin who knows better need not wait.
+        let (doubting, _) = run(120, 2, back);
+        let confirmed = |since| {
+            let confirmed = Confirmed {
+                offline: Some(since),
+                ..Confirmed::default()
+            };
+            let run = Run {
+                desired: Some(&wanted),
+                observed: all(2),
+                confirmed,
+                now: NOW.plus(130),
+                ..Run::default()
+            };
+            let (memory, plan) = run.look(doubting.clone());
+            assert_eq!(plan.report.breaker.is_closed(), since == NOW.plus(120));
+            memory.registrations.values().filter(|r| r.online).count()
+        };
+        assert_eq!(
+            (confirmed(NOW.plus(119)), confirmed(NOW.plus(120))),
+            (15, 2)
+        );
+    }
+
+    #[test]
+    fn many_deletes_at_once_are_held_until_somebody_confirms_exactly_them() {
+        let names: Vec<String> = (0..40).map(|n| format!("n{n:02}")).collect();
+        let pushed: Vec<(&str, &str, u64)> = names.iter().map(|n| (n.as_str(), "a", 1)).collect();
+        let there: Vec<(&str, Reach)> = names.iter().map(|n| (n.as_str(), Reach::Online)).collect();
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        let new = [desired("new", "a-new", 1)];
+        let run = |tombstones: Tombstones, confirmed: Confirmed, at_tenant| {
+            let run = Run {
+                desired: Some(&new),
+                observed: seen(&there),
+                tombstones,
+                confirmed,
+                at_tenant,
+                ..Run::default()
+            };
+            let plan = run.look(remembering(&pushed)).1;
+            let deletes = plan
+                .actions
+                .iter()
+                .filter(|a| matches!(a, Action::Delete(_)));
+            let creates = plan
+                .actions
+                .iter()
+                .filter(|a| matches!(a, Action::Create(_)));
+            // What is new is not held.
+            assert_eq!(creates.count(), 1);
+            (deletes.count(), plan)
+        };
+        let none = Confirmed::default;
+        // Nine of forty are few, ten are not.
+        let (deletes, plan) = run(gone(&all[..9]), none(), (9, 41));
+        assert_eq!((deletes, plan.report.breaker.is_closed()), (9, true));
+        let ten = gone(&all[..10]);
+        let (deletes, plan) = run(ten.clone(), none(), (10, 41));
+        let held = plan.report.breaker.deletes.unwrap();
+        assert_eq!(
+            (deletes, held.count, held.of, held.scope),
+            (0, 10, 41, Scope::Pbx)
+        );
+        assert_eq!(plan.waits.len(), 10);
+        assert!(plan.waits.iter().all(|wait| wait.why == "breaker"));
+        assert_eq!(held.confirm, breaker::digest_of_deletes(&ten));
+        // Few here, and many at the tenant's other PBXes.
+        let (deletes, plan) = run(gone(&all[..3]), none(), (30, 100));
+        let held = plan.report.breaker.deletes.unwrap();
+        assert_eq!((deletes, held.scope, held.count), (0, Scope::Tenant, 30));
+        // Confirmed: these, and no others.
+        let confirmed = |deletes: &Tombstones| Confirmed {
+            deletes: deletes.clone(),
+            offline: None,
+        };
+        assert_eq!(run(ten.clone(), confirmed(&ten), (10, 41)).0, 10);
+        let (deletes, plan) = run(gone(&all[..30]), confirmed(&ten), (30, 41));
+        assert_eq!(
+            (deletes, plan.report.breaker.deletes.unwrap().count),
+            (10, 20)
+        );
+        let later = ten.keys().map(|name| (name.clone(), NOW)).collect();
+        assert_eq!(run(later, confirmed(&ten), (10, 41)).0, 0);
+    }
+
+    #[test]
+    fn a_delete_waits_for_its_grace() {
+        let run = |at: u64, confirm: bool| {
+            let tombstones = Tombstones::from([(name("a"), NOW)]);
+            let confirmed = Confirmed {
+                deletes: if confirm {
+                    tombstones.clone()
+                } else {
+                    Tombstones::default()
+                },
+                offline: None,
+            };
+            let run = Run {
+                observed: seen(&[("a", Reach::Online)]),
+                tombstones,
+                confirmed,
+                now: NOW.plus(at),
+                ..Run::default()
+            };
+            let plan = run.look(remembering(&[("a", "a-a", 1)])).1;
+            (plan.actions.len(), plan.report.grace)
+        };
+        assert_eq!(run(GRACE_S - 1, false), (0, 1));
+        assert_eq!(run(GRACE_S, false), (1, 0));
+        assert_eq!(run(0, true), (1, 0));
+    }
+
+    #[test]
+    fn what_was_pushed_is_known_without_any_list() {
+        let memory = remembering(&[("a", "a-a", 3), ("b", "a-b", 1)]);
+        // One is missing at the PBX, one is new, one is older than what was pushed.
+        let marks = [desired("c", "a-c", 1), desired("a", "a-a", 2)].map(|desired| Mark {
+            desired,
+            gone: false,
+        });
+        let run = Run {
+            desired: None,
+            marks: &marks,
+            observed: seen(&[("a", Reach::Online), ("z", Reach::Online)]),
+            tombstones: gone(&["gone"]),
+            ..Run::default()
+        };
+        let (memory, plan) = run.look(memory);
+        let created: Vec<&str> = plan.actions.iter().map(|a| a.username().as_str()).collect();
+        // And nothing is deleted, or said to be nobody's, by a run that could not list.
+        assert_eq!(created, ["b", "c"]);
+        assert!(plan.actions.iter().all(|a| matches!(a, Action::Create(_))));
+        assert_eq!((plan.report.unowned.count, plan.report.accounts), (0, 3));
+        // The mark may go now: it stays known until it is pushed.
+        let run = Run {
+            observed: seen(&[("a", Reach::Online), ("b", Reach::Online)]),
+            ..Run::default()
+        };
+        let (mut memory, plan) = run.look(memory);
+        assert_eq!(plan.actions, [Action::Create(marks[0].desired.clone())]);
+        memory.note_pushed(&name("c"), super::tests::pushed("a-c", 1));
+        assert_eq!(memory.wanted, BTreeMap::new());
+    }
+
+    #[test]
+    fn a_late_list_takes_nothing_back() {
+        let none = Tombstones::default();
+        let learn = |memory: &mut Memory, shown: Desired| {
+            memory.learn(&id("main"), &listed(Some(&[shown])), &[], &none, NOW);
+        };
+        // Pushed under its new name, and listed under the former one.
+        let mut memory = remembering(&[("new", "a-a", 5)]);
+        learn(&mut memory, desired("old", "a-a", 4));
+        assert_eq!(memory.wanted, BTreeMap::new());
+        learn(&mut memory, desired("newest", "a-a", 6));
+        learn(&mut memory, desired("old", "a-a", 4));
+        assert_eq!(memory.wanted[&id("a-a")].username, name("newest"));
+    }
+
+    #[test]
+    fn only_the_part_that_was_listed_tells_what_vanished() {
+        let old = |account: &str| Pushed {
+            verified_at: Timestamp(NOW.0 - 60),
+            ..pushed(account, 1)
+        };
+        let mut memory = Memory::default();
+        for (username, account) in [("1", "a"), ("2", "b"), ("3", "c"), ("4", "d")] {
+            memory.pushed.insert(name(username), old(account));
+        }
+        // Too new for KV to show.
+        memory.pushed.insert(name("5"), pushed("b-new", 1));
+        let mut part = listed(Some(&[desired("3", "c", 1)]));
+        part.to_the_end = false;
+        part.after = Some(id("a"));
+        part.through = Some(id("c"));
+        let none = Tombstones::default();
+        memory.learn(&id("main"), &part, &[], &none, NOW);
+        assert_eq!(memory.vanished, BTreeSet::from([name("2")]));
+        // It is there again; and what broke off before it says nothing of the rest.
+        part.accounts = listed(Some(&[desired("2", "b", 1), desired("3", "c", 1)])).accounts;
+        memory.learn(&id("main"), &part, &[], &none, NOW);
+        assert_eq!(memory.vanished, BTreeSet::new());
+        // The account moved to another PBX: that is known, whatever this one's memory had.
+        memory.wanted.insert(
+            id("d"),
+            Wanted {
+                username: name("9"),
+                rev: 1,
+                rotating: false,
+            },
+        );
+        let mut moved = listed(Some(&[desired("9", "d", 2)]));
+        moved.accounts.get_mut(&id("d")).unwrap().pbx = Some(id("other"));
+        memory.learn(&id("main"), &moved, &[], &none, NOW);
+        assert_eq!(memory.wanted, BTreeMap::new());
     }
 
     #[test]
     fn a_time_changes_only_with_the_state() {
         let wanted = [desired("a", "a-a", 1)];
-        let run = |at: u64, reach: Option<Reach>, desired, memory| {
+        let run = |at: u64, reach: Option<Reach>, desired: &[Desired], memory| {
             let endpoints = reach
                 .map(|reach| ("a".to_owned(), reach))
                 .into_iter()
                 .collect();
-            states(desired, &endpoints, memory, NOW.plus(at))
+            let now = NOW.plus(at);
+            states(desired, &endpoints, memory, now, Some(now))
         };
         let shown = |memory: &Memory| {
             memory
                 .registration(&name("a"))
                 .map(|r| (r.online, r.since.since(NOW), r.ever_online))
         };
-        let memory = run(0, None, Some(&wanted[..]), Memory::default());
+        let memory = run(0, None, &wanted, Memory::default());
         assert_eq!(shown(&memory), None);
-        let memory = run(1, Some(Reach::Unknown), Some(&wanted), memory);
+        let memory = run(1, Some(Reach::Unknown), &wanted, memory);
         assert_eq!(shown(&memory), None);
-        let memory = run(2, Some(Reach::Offline), Some(&wanted), memory);
+        let memory = run(2, Some(Reach::Offline), &wanted, memory);
         assert_eq!(shown(&memory), Some((false, 2, false)));
-        let memory = run(3, Some(Reach::Online), Some(&wanted), memory);
-        let memory = run(4, Some(Reach::Online), None, memory);
-        let memory = run(5, Some(Reach::Unknown), Some(&wanted), memory);
+        let memory = run(3, Some(Reach::Online), &wanted, memory);
+        let memory = run(4, Some(Reach::Online), &wanted, memory);
+        let memory = run(5, Some(Reach::Unknown), &wanted, memory);
         assert_eq!(shown(&memory), Some((true, 3, true)));
-        let memory = run(6, None, Some(&wanted), memory);
+        let memory = run(6, None, &wanted, memory);
         assert_eq!(shown(&memory), Some((false, 6, true)));
         // Another account takes the name: its phone never was online.
         let other = [desired("a", "a-b", 1)];
         assert_eq!(
-            shown(&run(7, Some(Reach::Offline), Some(&other), memory.clone())),
+            shown(&run(7, Some(Reach::Offline), &other, memory.clone())),
             Some((false, 7, false))
         );
         // It vanishes from the list: the time stays while the endpoint does.
-        let memory = run(8, Some(Reach::Offline), Some(&[]), memory);
+        let memory = run(8, Some(Reach::Offline), &[], memory);
         assert_eq!(shown(&memory), Some((false, 6, true)));
-        assert_eq!(shown(&run(9, None, Some(&[]), memory)), None);
+        assert_eq!(shown(&run(9, None, &[], memory)), None);
     }
 
     #[test]
@@ -1068,7 +1642,7 @@ mod tests {
     #[test]
     fn a_run_is_bounded_and_every_kind_gets_its_turn() {
         let wanted: Vec<Desired> = (0..1_000)
-            .map(|n| desired(&format!("n{n:04}"), "acct", 1))
+            .map(|n| desired(&format!("n{n:04}"), &format!("acct{n:04}"), 1))
             .collect();
         let gone: Vec<String> = (0..100).map(|n| format!("g{n:04}")).collect();
         let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
@@ -1091,40 +1665,46 @@ mod tests {
             (plan.report.due.create, plan.report.due.delete),
             (1_000, 100)
         );
+    }
 
-        // The oldest looks first, and only when they are old.
-        let names: Vec<String> = (0..20).map(|n| format!("n{n:04}")).collect();
+    #[test]
+    fn looks_go_round_and_rest_between_two_rounds() {
+        let wanted: Vec<Desired> = (0..12)
+            .map(|n| desired(&format!("n{n:02}"), &format!("acct{n:02}"), 1))
+            .collect();
         let mut memory = Memory::default();
-        for (n, username) in names.iter().enumerate() {
-            let verified_at = Timestamp(NOW.0 - 1_000 + u64::try_from(n).unwrap() * 10);
-            memory.pushed.insert(
-                name(username),
-                Pushed {
-                    verified_at,
-                    ..pushed("acct", 1)
-                },
-            );
+        for desired in &wanted {
+            let pushed = pushed(desired.account.as_str(), 1);
+            memory.pushed.insert(desired.username.clone(), pushed);
         }
-        let endpoints: Vec<(&str, Reach)> = names
-            .iter()
-            .map(|name| (name.as_str(), Reach::Online))
-            .collect();
-        let observed = seen(&endpoints);
-        let case = Case {
-            mode: Mode::Push,
-            desired: wanted.get(..20),
-            observed,
-            gone: &[],
-            memory,
+        let names: Vec<&str> = wanted.iter().map(|d| d.username.as_str()).collect();
+        let endpoints: Vec<(&str, Reach)> = names.iter().map(|n| (*n, Reach::Online)).collect();
+        let run = |at: u64, round: Round| {
+            let run = Run {
+                desired: Some(&wanted),
+                observed: seen(&endpoints),
+                round,
+                now: NOW.plus(at),
+                ..Run::default()
+            };
+            let plan = run.look(memory.clone()).1;
+            assert!(plan.actions.iter().all(Action::is_look));
+            (plan.actions.len(), plan.round)
         };
-        let (_, plan) = decide(case);
-        let expected: Vec<Action> = wanted
-            .iter()
-            .take(CHECKS)
-            .cloned()
-            .map(Action::Check)
-            .collect();
-        assert_eq!(plan.actions, expected);
+        // What was pushed just now needs no look.
+        let (none, round) = run(0, Round::default());
+        assert_eq!((none, round.done), (0, true));
+        assert_eq!(run(CHECK_AFTER_S - 1, round.clone()).0, 0);
+        let (five, round) = run(CHECK_AFTER_S, round);
+        assert_eq!(
+            (five, round.after.clone(), round.done),
+            (5, Some(name("n04")), false)
+        );
+        let (five, round) = run(CHECK_AFTER_S + 60, round);
+        let (two, round) = run(CHECK_AFTER_S + 120, round);
+        assert_eq!((five, two, round.done), (5, 2, true));
+        assert_eq!(run(2 * CHECK_AFTER_S - 1, round.clone()).0, 0);
+        assert_eq!(run(2 * CHECK_AFTER_S, round).0, 5);
     }
 
     #[test]
@@ -1251,6 +1831,8 @@ mod tests {
                     .get(name)
                     .filter(|(account, _)| *account == desired.account)
                 else {
+                    let missing = !at.contains_key(name);
+                    memory.note_not_here(name, &desired.account, missing);
                     return;
                 };
                 if at.get(name).is_some_and(Option::is_none) {
@@ -1286,20 +1868,22 @@ mod tests {
             gone in proptest::collection::btree_set(names(), 0..6),
             late in 0_u64..2,
         ) {
-            let account = |n: u8| id(&format!("acct{n}"));
-            let truth: BTreeMap<Username, (Id, u64)> = truth.into_iter().map(|(name, (n, rev))| (name, (account(n), rev))).collect();
-            let start: Model = there.into_iter().map(|(name, mark)| (name, mark.map(|(n, rev)| (account(n), rev)))).collect();
+            // An account has one name.
+            let account = |name: &Username, n: u8| id(&format!("{name}-{n}"));
+            let truth: BTreeMap<Username, (Id, u64)> = truth.into_iter().map(|(name, (n, rev))| { let account = account(&name, n); (name, (account, rev)) }).collect();
+            let start: Model = there.into_iter().map(|(name, mark)| { let mark = mark.map(|(n, rev)| (account(&name, n), rev)); (name, mark) }).collect();
             // A memory may be wrong in anything but for revisions that never were.
             let mut memory = Memory::default();
             for (username, (n, rev)) in recalled {
                 let most = truth.get(&username).map_or(rev, |(_, real)| rev.min(*real));
                 let really = start.get(&username).and_then(Option::as_ref);
-                let (account, rev) = really.cloned().unwrap_or_else(|| (account(n), most));
+                let (account, rev) = really.cloned().unwrap_or_else(|| (account(&username, n), most));
                 memory.pushed.insert(username, Pushed { account, rev, shape: "s".to_owned(), verified_at: NOW, since: None });
             }
             let mut at = start.clone();
             let mut tombstones: BTreeSet<Username> = gone.iter().cloned().collect();
             let mut rest = false;
+            let mut round = Round::default();
             for run in 0..40_u64 {
                 let now = NOW.plus(run * 60);
                 // KV is late in the first runs.
@@ -1313,16 +1897,17 @@ mod tests {
                     })
                     .collect();
                 let endpoints = at.keys().map(|name| (name.to_string(), Reach::Offline)).collect();
-                let situation = Situation {
-                    mode: Mode::Push,
-                    shape: "s",
+                let run = Run {
                     desired: Some(&wanted),
                     observed: Observed::Endpoints(endpoints),
-                    tombstones: &tombstones,
+                    tombstones: tombstones.iter().map(|name| (name.clone(), Timestamp::default())).collect(),
+                    round: round.clone(),
                     now,
+                    ..Run::default()
                 };
-                let (after, plan) = look(situation, memory);
+                let (after, plan) = run.look(memory);
                 memory = after;
+                round = plan.round;
                 prop_assert!(plan.actions.len() <= MAX_ACTIONS);
                 for action in &plan.actions {
                     apply(action, &truth, &mut at, &mut memory, now);

@@ -5,20 +5,27 @@
 //! decides; here it is done, each step only on what R2 says at that moment. No secret in any log.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, future, stream};
 use serde::{Deserialize, Serialize};
 
 use self::ari::{Ari, Stop};
+use self::backoff::Failing;
+use self::pass::{Common, Pass};
 use self::site::Site;
+use crate::audit::{self, DIALTONE, Event};
 use crate::chaining::{self, Allowance};
 use crate::fault::Fault;
-use crate::finish::{self, Listed};
+use crate::finish;
 use crate::json;
-use crate::key::{self, Kind};
-use crate::ports::{Level, Mappings, Object, Objects, Only, Page, World};
-use crate::reconcile::{self, Counts, Desired, Memory, Observed, Report, Situation};
+use crate::key;
+use crate::ports::{Level, Object, Objects, Only, World};
+use crate::reconcile::breaker::{Breaker, Confirmed, Tombstones};
+use crate::reconcile::known::{Listing, Mark};
+use crate::reconcile::{
+    self, Action, Counts, Desired, Memory, Observed, Plan, Report, Round, Situation,
+};
 use crate::record::Stored;
 use crate::record::account::Account;
 use crate::record::pbx::{Mode, Pbx};
@@ -31,9 +38,12 @@ use crate::time::Timestamp;
 
 mod ami;
 mod ari;
+pub mod backoff;
 mod contacts;
 mod events;
 mod lease;
+pub mod pass;
+pub mod plan;
 mod resync;
 mod site;
 pub mod tell;
@@ -60,6 +70,15 @@ const CALLS: u32 = 900;
 /// six objects), and up to 8 to R2.
 const CALLS_OF_ACTION: u32 = 22;
 
+/// The most calls of a PBX's turn without any action: its record, its memory, what was confirmed, the list of
+/// endpoints, the memory again, and its marks. So many are kept for each PBX whose turn is still to
+/// come, so that every one is seen in each run.
+const CALLS_OF_TURN: u32 = 6;
+
+/// The most looks of a run at accounts that should be fine: 108,000 a day, so that each of 100,000 accounts
+/// has one. A look takes seven calls, and 100 PBXes' turns three each: 825 of [`CALLS`].
+const CHECKS: u32 = 75;
+
 /// What finishing one save is taken to need: an account on ten phones.
 const CALLS_OF_FINISH: u32 = 100;
 
@@ -73,10 +92,6 @@ const LOOKS_AT_FORMER: u32 = 8;
 /// A save younger than this, in seconds, is most likely still under way.
 const CUT_OFF_AFTER_S: u64 = 30;
 
-/// The most pages of the KV list of accounts: 100,000 accounts. With more, nothing is pushed at all
-/// rather than a part for the whole.
-const ACCOUNT_PAGES: usize = 100;
-
 /// R2 gives no more than this in one listing (R2 limits).
 const PAGE: u32 = 1_000;
 
@@ -86,8 +101,10 @@ const PAGE: u32 = 1_000;
 pub struct RunSummary {
     /// When it began.
     pub at: Timestamp,
-    /// `ok`, or why the accounts could not be listed: then nothing was created, mended or deleted.
+    /// `ok`, or why the accounts could not be listed: then nothing was deleted.
     pub accounts: String,
+    /// Where the pass over the list of accounts is.
+    pub pass: Pass,
     /// Saves that were cut off and that this run finished.
     pub finished: u32,
     /// Those that are left.
@@ -112,6 +129,33 @@ pub struct PbxSummary {
     /// When a run last began in which all went well there; `None` if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ok_at: Option<Timestamp>,
+    /// Since when every part of the list of accounts that was read got into its memory; 0: it did not.
+    pub followed_since: Timestamp,
+    /// Where the looks at what should be fine are.
+    pub round: Round,
+    /// That it fails, since when, and when it is tried next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
+}
+
+impl PbxSummary {
+    /// What goes on being true of a PBX that says nothing.
+    fn carried(&self, outcome: &str) -> Self {
+        Self {
+            outcome: outcome.to_owned(),
+            mode: self.mode,
+            report: Report {
+                accounts: self.report.accounts,
+                breaker: self.report.breaker.clone(),
+                ..Report::default()
+            },
+            actions: Counts::default(),
+            followed_since: Timestamp::default(),
+            round: self.round.clone(),
+            failing: self.failing.clone(),
+            ok_at: self.ok_at,
+        }
+    }
 }
 
 /// The outcome of a PBX that all went well at.
@@ -152,17 +196,24 @@ pub async fn run<W: World>(world: &W, public_url: Option<&str>) {
         Ok(None) => return world.log(Level::Info, "tick.busy", &[]),
         Err(fault) => return world.log(Level::Error, "tick.fault", &[("fault", fault.label())]),
     };
-    let run = Run {
-        world,
-        began: world.now(),
-        calls: Cell::new(CALLS),
-        looks: Cell::new(LOOKS_AT_FORMER),
-        events: Cell::new(events::CALLS),
-    };
+    let run = Run::new(world);
     if let Err(fault) = run.everything(public_url).await {
         world.log(Level::Error, "tick.fault", &[("fault", fault.label())]);
     }
     lease::release(world, &lease).await;
+}
+
+/// What a PBX is decided by, beside itself and the memory of it.
+struct Seen<'a> {
+    mode: Mode,
+    listing: &'a Listing,
+    marks: &'a [Mark],
+    complete: bool,
+    tombstones: &'a Tombstones,
+    at_tenant: (u32, u32),
+    before: &'a Breaker,
+    round: &'a Round,
+    checks: usize,
 }
 
 /// A run under way.
@@ -174,6 +225,24 @@ struct Run<'a, W: World> {
     looks: Cell<u32>,
     /// How many more calls may be made to tell of phones that came and went.
     events: Cell<u32>,
+    /// How many PBXes' turns are still to come.
+    turns: Cell<u32>,
+    /// How many more looks there are at what should be fine.
+    checks: Cell<u32>,
+}
+
+impl<'a, W: World> Run<'a, W> {
+    fn new(world: &'a W) -> Self {
+        Self {
+            world,
+            began: world.now(),
+            calls: Cell::new(CALLS),
+            looks: Cell::new(LOOKS_AT_FORMER),
+            events: Cell::new(events::CALLS),
+            turns: Cell::new(0),
+            checks: Cell::new(CHECKS),
+        }
+    }
 }
 
 impl<W: World> Run<'_, W> {
@@ -181,9 +250,14 @@ impl<W: World> Run<'_, W> {
         self.calls.set(self.calls.get().saturating_sub(calls));
     }
 
-    /// Whether nothing new is to be begun.
+    /// Whether nothing new is to be begun, so that those whose turn is to come have theirs.
     fn is_over(&self) -> bool {
-        self.calls.get() < CALLS_OF_ACTION || self.world.now().since(self.began) >= RUN_S
+        let kept = self.turns.get().saturating_mul(CALLS_OF_TURN);
+        self.calls.get() < CALLS_OF_ACTION.saturating_add(kept) || self.is_late()
+    }
+
+    fn is_late(&self) -> bool {
+        self.world.now().since(self.began) >= RUN_S
     }
 
     async fn get(&self, key: &str) -> Result<Option<Object>, Fault> {
@@ -212,10 +286,11 @@ impl<W: World> Run<'_, W> {
         .await;
         // Last: who is registered from where is known by now, and what must be comes first.
         self.resync(origin).await;
-        let (accounts, pbxes) = seen?;
+        let (accounts, pass, pbxes) = seen?;
         let summary = RunSummary {
             at: self.began,
             accounts,
+            pass,
             finished,
             unfinished,
             pbxes,
@@ -317,50 +392,57 @@ impl<W: World> Run<'_, W> {
         (finished, count.saturating_sub(finished))
     }
 
-    /// Looks after every PBX: what there is to say of the list of accounts and of each of them.
-    async fn pbxes(&self) -> Result<(String, BTreeMap<Id, PbxSummary>), Fault> {
+    /// Looks after every PBX: what there is to say of the list of accounts, where the pass over it is,
+    /// and what there is to say of each of them.
+    async fn pbxes(&self) -> Result<(String, Pass, BTreeMap<Id, PbxSummary>), Fault> {
+        let pbxes = self.list_pbxes().await?;
         self.spend(1);
-        let page = self
-            .world
-            .r2()
-            .list(&key::records(Kind::Pbx), None, PAGE)
-            .await?;
-        if page.cursor.is_some() {
+        let last = last_run(self.world).await.ok().flatten();
+        let last = last.unwrap_or_default();
+        let (listing, pass, failed) = self.list_accounts(last.pass.clone()).await;
+        if let Some(fault) = failed {
             self.world
-                .log(Level::Error, "tick.pbxes", &[("fault", "too many")]);
+                .log(Level::Error, "tick.accounts", &[("fault", fault.label())]);
         }
-        let alive = page
-            .entries
-            .iter()
-            .filter(|entry| !entry.metadata.contains_key("gone"));
-        let ids = alive
-            .filter_map(|entry| Id::try_from(key::last(&entry.key)).ok())
-            .collect();
-        let (desired, accounts) = match self.desired().await {
-            Ok(desired) => (Some(desired), OK.to_owned()),
+        // Before the tombstones: who takes a name again takes its tombstone away first.
+        let marks = match self.list_marks(key::ALL_CHANGED).await {
+            Ok(marks) => marks,
             Err(fault) => {
                 self.world
-                    .log(Level::Error, "tick.accounts", &[("fault", fault.label())]);
-                (None, fault.label().to_owned())
+                    .log(Level::Error, "tick.marks", &[("fault", fault.label())]);
+                BTreeMap::new()
             }
         };
-        let none: Vec<Desired> = Vec::new();
-        let desired_at = |id: &Id| {
-            desired
-                .as_ref()
-                .map(|all| all.get(id).unwrap_or(&none).as_slice())
+        let tombstones = self.list_tombstones(key::ALL_GONE).await;
+        let mut common = Common {
+            pbxes,
+            listing,
+            pass,
+            marks,
+            last,
+            ..Common::default()
         };
-        self.spend(1);
-        let last = last_run(self.world)
-            .await
-            .ok()
-            .flatten()
-            .unwrap_or_default();
-        let turns = in_turn(ids, &last, self.began);
+        let known = match tombstones {
+            Ok(tombstones) => {
+                common.tombstones = tombstones;
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        };
+        common.add_up();
+        let ids: Vec<Id> = common.pbxes.keys().cloned().collect();
+        for (pbx, marks) in &common.marks {
+            if !common.pbxes.contains_key(pbx) {
+                self.clear_marks(&marks.keys).await;
+            }
+        }
+        self.turns.set(u32::try_from(ids.len()).unwrap_or(u32::MAX));
+        let turns = in_turn(ids, &common.last, self.began);
+        let common = &common;
         let work = turns.into_iter().map(|id| async {
-            let mut summary = self.look_after(&id, desired_at(&id)).await;
+            let mut summary = self.look_after(&id, common, known).await;
             if let Some(summary) = &mut summary {
-                let before = last.pbxes.get(&id).and_then(|before| before.ok_at);
+                let before = common.last.pbxes.get(&id).and_then(|before| before.ok_at);
                 let ok = summary.outcome == OK;
                 summary.ok_at = if ok { Some(self.began) } else { before };
             }
@@ -370,91 +452,131 @@ impl<W: World> Run<'_, W> {
             .buffer_unordered(PBXES_AT_ONCE)
             .collect()
             .await;
-        Ok((
-            accounts,
-            done.into_iter()
-                .filter_map(|(id, summary)| Some((id, summary?)))
-                .collect(),
-        ))
-    }
-
-    /// The accounts that each PBX should have.
-    async fn desired(&self) -> Result<BTreeMap<Id, Vec<Desired>>, Fault> {
-        let mut desired: BTreeMap<Id, Vec<Desired>> = BTreeMap::new();
-        let prefix = key::records(Kind::Account);
-        let mut cursor: Option<String> = None;
-        for _ in 0..ACCOUNT_PAGES {
-            self.spend(1);
-            let Page {
-                entries,
-                cursor: next,
-            } = self.world.kv().list(&prefix, cursor.as_deref()).await?;
-            for entry in entries {
-                let account =
-                    key::parse_record(&entry.key).and_then(|(_, id)| Id::try_from(id).ok());
-                let listed = entry
-                    .metadata
-                    .and_then(|metadata| json::read::<Listed>(metadata.as_bytes()).ok());
-                // What we cannot read is not ours to create; and absence deletes nothing.
-                let (Some(account), Some(listed)) = (account, listed) else {
-                    continue;
-                };
-                if !listed.gone {
-                    let Listed {
-                        pbx,
-                        username,
-                        rev,
-                        rotating,
-                        ..
-                    } = listed;
-                    desired.entry(pbx).or_default().push(Desired {
-                        username,
-                        account,
-                        rev,
-                        rotating,
-                    });
-                }
-            }
-            match next {
-                Some(next) => cursor = Some(next),
-                None => return Ok(desired),
-            }
-        }
-        Err(Fault::Broken("too many accounts"))
+        let accounts = failed.map_or(OK, Fault::label).to_owned();
+        let summaries = done
+            .into_iter()
+            .filter_map(|(id, summary)| Some((id, summary?)));
+        Ok((accounts, common.pass.clone(), summaries.collect()))
     }
 
     /// One PBX, whose failure is its own. `None` if it is deleted.
-    async fn look_after(&self, id: &Id, desired: Option<&[Desired]>) -> Option<PbxSummary> {
-        if self.is_over() {
-            return Some(PbxSummary {
-                outcome: NOT_REACHED.to_owned(),
-                ..PbxSummary::default()
-            });
-        }
-        let summary = self.reconcile(id, desired).await.unwrap_or_else(|fault| {
-            Some(PbxSummary {
-                outcome: fault.label().to_owned(),
-                ..PbxSummary::default()
-            })
-        });
-        if let Some(summary) = &summary
-            && summary.outcome != OK
-        {
-            self.world.log(
-                Level::Warn,
-                "pbx.trouble",
-                &[("pbx", id.as_str()), ("why", &summary.outcome)],
-            );
-        }
-        summary
-    }
-
-    async fn reconcile(
+    async fn look_after(
         &self,
         id: &Id,
-        desired: Option<&[Desired]>,
+        common: &Common,
+        tombstones: Result<(), Fault>,
+    ) -> Option<PbxSummary> {
+        let turns = self.turns.get();
+        self.turns.set(turns.saturating_sub(1));
+        let share = self.checks.get().div_ceil(turns.max(1));
+        let checks = usize::try_from(share).unwrap_or_default();
+        let last = common.last.pbxes.get(id);
+        let carried = |outcome: &str| last.cloned().unwrap_or_default().carried(outcome);
+        if self.calls.get() < CALLS_OF_TURN || self.is_late() {
+            return Some(carried(NOT_REACHED));
+        }
+        let summary = match tombstones {
+            Ok(()) => self.turn(id, common, checks).await,
+            Err(fault) => Err(fault),
+        };
+        let summary = summary.unwrap_or_else(|fault| Some(carried(fault.label())))?;
+        if summary.outcome != OK {
+            let fields = [("pbx", id.as_str()), ("why", summary.outcome.as_str())];
+            self.world.log(Level::Warn, "pbx.trouble", &fields);
+        }
+        Some(summary)
+    }
+
+    /// What Dialtone remembers of a PBX, and the version of it.
+    async fn recall(&self, id: &Id) -> Result<(Memory, Option<String>), Fault> {
+        let object = self.get(&key::pbx_state(id)).await?;
+        Ok(match object {
+            None => (Memory::default(), None),
+            // Found out again in a few runs, but for the times.
+            Some(object) => (
+                json::read(&object.body).unwrap_or_default(),
+                Some(object.etag),
+            ),
+        })
+    }
+
+    /// Takes what was changed into the memory of a PBX that is left alone, so that its marks are not in
+    /// the way of others'.
+    async fn absorb(&self, id: &Id, common: &Common) {
+        let Some(marks) = common.marks.get(id) else {
+            return;
+        };
+        let Ok((before, version)) = self.recall(id).await else {
+            return;
+        };
+        let tombstones = common.tombstones.get(id).cloned().unwrap_or_default();
+        let mut memory = before.clone();
+        memory.learn(
+            id,
+            &Listing::default(),
+            &marks.changed,
+            &tombstones,
+            self.began,
+        );
+        if memory.same_but_for_looks(&before)
+            || self.remember(id, &memory, version.as_deref()).await
+        {
+            self.clear_marks(&marks.keys).await;
+        }
+    }
+
+    /// What an admin let pass at a PBX.
+    async fn confirmed(&self, id: &Id) -> Result<Confirmed, Fault> {
+        let object = self.get(&key::confirmed(id)).await?;
+        // One that cannot be read lets nothing pass.
+        Ok(object
+            .and_then(|object| json::read(&object.body).ok())
+            .unwrap_or_default())
+    }
+
+    /// Asks a PBX and decides. This is what a plan shows, and all of what a run decides.
+    async fn decide(
+        &self,
+        id: &Id,
+        stored: &Stored<Pbx>,
+        ari: &Ari<'_, W>,
+        seen: Seen<'_>,
+        memory: Memory,
+    ) -> Result<(Memory, Plan), Fault> {
+        let observed = ari.endpoints().await;
+        let unsure = memory.doubt.is_some() || !seen.tombstones.is_empty();
+        let confirmed = if unsure && matches!(observed, Observed::Endpoints(_)) {
+            self.confirmed(id).await?
+        } else {
+            Confirmed::default()
+        };
+        let shape = register::shape(&stored.record);
+        let situation = Situation {
+            pbx: id,
+            mode: seen.mode,
+            shape: &shape,
+            listing: seen.listing,
+            marks: seen.marks,
+            complete: seen.complete,
+            observed,
+            tombstones: seen.tombstones,
+            at_tenant: seen.at_tenant,
+            confirmed: &confirmed,
+            before: seen.before,
+            round: seen.round,
+            checks: seen.checks,
+            now: self.world.now(),
+        };
+        Ok(reconcile::look(&situation, memory))
+    }
+
+    /// A PBX's turn, if it is there: it is asked, or left alone if it fails.
+    async fn turn(
+        &self,
+        id: &Id,
+        common: &Common,
+        checks: usize,
     ) -> Result<Option<PbxSummary>, Fault> {
-        let turn = self.world.now();
         self.spend(1);
         let Some(Loaded { stored, .. }) = store::load::<Pbx, W>(self.world, id.as_str()).await?
         else {
@@ -463,40 +585,69 @@ impl<W: World> Run<'_, W> {
         if !stored.alive() {
             return Ok(None);
         }
-        let ari = Ari::new(self.world, &self.calls, id, &stored)?;
-        let object = self.get(&key::pbx_state(id)).await?;
-        let (before, version) = match &object {
-            None => (Memory::default(), None),
-            // Found out again in a few runs, but for the times.
-            Some(object) => (
-                json::read(&object.body).unwrap_or_default(),
-                Some(object.etag.as_str()),
-            ),
+        let mut last = common.last.pbxes.get(id).cloned().unwrap_or_default();
+        // Whoever changed the record has perhaps put right what was wrong.
+        let changed = |failing: &Failing| stored.updated_at >= failing.tried_at;
+        last.failing = last.failing.filter(|failing| !changed(failing));
+        if let Some(failing) = &last.failing
+            && failing.silent
+            && failing.pauses(self.began)
+        {
+            self.absorb(id, common).await;
+            return Ok(Some(last.carried(&failing.why)));
+        }
+        self.reconcile(id, &stored, last, common, checks)
+            .await
+            .map(Some)
+    }
+
+    async fn reconcile(
+        &self,
+        id: &Id,
+        stored: &Stored<Pbx>,
+        last: PbxSummary,
+        common: &Common,
+        checks: usize,
+    ) -> Result<PbxSummary, Fault> {
+        let turn = self.world.now();
+        let ari = Ari::new(self.world, &self.calls, id, stored)?;
+        let (before, version) = self.recall(id).await?;
+        let followed_since = match (&version, last.followed_since) {
+            (Some(_), since) if since > Timestamp::default() => since,
+            _ => self.began,
         };
-        let (observed, tombstones) = match ari.endpoints().await {
-            Observed::Unknown(why) => (Observed::Unknown(why), BTreeSet::new()),
-            observed @ Observed::Endpoints(_) => (observed, self.tombstones(id).await?),
-        };
-        let shape = register::shape(&stored.record);
-        let situation = Situation {
+        let none = Tombstones::default();
+        let tombstones = common.tombstones.get(id).unwrap_or(&none);
+        let marks = common.marks.get(id);
+        let seen = Seen {
             mode: stored.record.mode,
-            shape: &shape,
-            desired,
-            observed,
-            tombstones: &tombstones,
-            now: self.world.now(),
+            listing: &common.listing,
+            marks: marks.map_or(&[], |marks| &marks.changed),
+            complete: common.pass.completed >= followed_since,
+            tombstones,
+            at_tenant: common.at_tenant(&stored.record.tenant),
+            before: &last.report.breaker,
+            round: &last.round,
+            checks: checks.min(reconcile::CHECKS),
         };
-        let (mut memory, plan) = reconcile::look(situation, before.clone());
-        self.tell(id, &stored.record.tenant, &before, &mut memory)
-            .await;
-        let clear = plan.unknown.is_none();
+        let (mut memory, plan) = self.decide(id, stored, &ari, seen, before.clone()).await?;
+        self.tell(id, &stored.record.tenant, &mut memory).await;
+        let silent = plan.unknown.as_deref().is_some_and(ari::is_of_pbx);
+        // Also while the looks wait: who is registered then is as clear as ever.
+        let clear = plan.unknown.is_none() && plan.report.breaker.offline.is_none();
         let mut summary = PbxSummary {
-            outcome: plan.unknown.unwrap_or_else(|| OK.to_owned()),
+            outcome: plan.unknown.clone().unwrap_or_else(|| OK.to_owned()),
             mode: stored.record.mode,
-            report: plan.report,
+            report: plan.report.clone(),
             actions: Counts::default(),
             ok_at: None,
+            followed_since,
+            round: Round::default(),
+            failing: None,
         };
+        self.report_held(id, &stored.record.tenant, &last, &summary)
+            .await;
+        let shape = register::shape(&stored.record);
         let mut site = Site {
             run: self,
             ari: &ari,
@@ -505,50 +656,112 @@ impl<W: World> Run<'_, W> {
             shape: &shape,
             memory,
         };
-        for action in &plan.actions {
+        let pause = last.failing.as_ref().filter(|f| f.pauses(self.began));
+        let actions = if pause.is_some() {
+            &[]
+        } else {
+            plan.actions.as_slice()
+        };
+        let all_looks = self.act(&mut site, actions, turn, &mut summary).await;
+        summary.round = if pause.is_some() {
+            last.round.clone()
+        } else if !all_looks && plan.actions.iter().any(Action::is_look) {
+            broken_off(&plan.round, summary.round.after.take(), &last.round)
+        } else {
+            plan.round
+        };
+        summary.failing = match pause {
+            Some(pause) if !silent => {
+                summary.outcome.clone_from(&pause.why);
+                Some(pause.clone())
+            }
+            _ if ari::is_of_pbx(&summary.outcome) => {
+                let (why, now) = (&summary.outcome, self.world.now());
+                Some(Failing::again(last.failing.as_ref(), id, why, silent, now))
+            }
+            _ => None,
+        };
+        summary.report.collisions = reconcile::collisions(&site.memory);
+        let desired = site.memory.desired(tombstones);
+        let rotating: Vec<Desired> = desired.iter().filter(|d| d.rotating).cloned().collect();
+        site.end_formers(&rotating, clear).await;
+        let kept = site.memory.same_but_for_looks(&before)
+            || self.remember(id, &site.memory, version.as_deref()).await;
+        if !kept {
+            summary.followed_since = Timestamp::default();
+        } else if let Some(marks) = marks {
+            self.clear_marks(&marks.keys).await;
+        }
+        if clear {
+            let many = summary.report.endpoints > contacts::MANY;
+            let changed = site.memory.registrations != before.registrations;
+            self.look_at_contacts(id, stored, &desired, changed && !many)
+                .await;
+        }
+        Ok(summary)
+    }
+
+    /// Does what was decided, as far as there is time; false if not all of it. Notes in `summary` at which
+    /// account the last look was.
+    async fn act(
+        &self,
+        site: &mut Site<'_, W>,
+        actions: &[Action],
+        turn: Timestamp,
+        summary: &mut PbxSummary,
+    ) -> bool {
+        for action in actions {
             if self.is_over() || self.world.now().since(turn) >= PBX_S {
-                break;
+                return false;
+            }
+            if action.is_look() {
+                self.checks.set(self.checks.get().saturating_sub(1));
+                summary.round.after = Some(action.username().clone());
             }
             match site.act(action).await {
                 Ok(true) => summary.actions.add(action),
                 Ok(false) => {}
                 Err(Stop(why)) => {
                     summary.outcome = why;
-                    break;
+                    return false;
                 }
             }
         }
-        summary.report.collisions = reconcile::collisions(&site.memory);
-        if site.memory != before {
-            self.remember(id, &site.memory, version).await;
-        }
-        site.end_formers(desired.unwrap_or_default(), clear).await;
-        if let (true, Some(desired)) = (clear, desired) {
-            let many = summary.report.endpoints > contacts::MANY;
-            let changed = site.memory.registrations != before.registrations;
-            self.look_at_contacts(id, &stored, desired, changed && !many)
-                .await;
-        }
-        Ok(Some(summary))
+        true
     }
 
-    /// The names that may be deleted at a PBX: the first thousand, the others are next.
-    async fn tombstones(&self, pbx: &Id) -> Result<BTreeSet<Username>, Fault> {
-        self.spend(1);
-        let page = self
-            .world
-            .r2()
-            .list(&key::all_gone(pbx), None, PAGE)
-            .await?;
-        Ok(page
-            .entries
-            .iter()
-            .filter_map(|entry| Username::try_from(key::last(&entry.key)).ok())
-            .collect())
+    /// Says once that something is held.
+    async fn report_held(&self, id: &Id, tenant: &Id, last: &PbxSummary, now: &PbxSummary) {
+        let (before, now) = (&last.report.breaker, &now.report.breaker);
+        let kinds = [
+            ("deletes", &before.deletes, &now.deletes),
+            ("offline", &before.offline, &now.offline),
+        ];
+        for (what, before, now) in kinds {
+            let Some(held) = now.as_ref().filter(|_| before.is_none()) else {
+                continue;
+            };
+            let resource = format!("pbxes/{id}");
+            let event = Event::new(
+                self.world,
+                DIALTONE,
+                Some(tenant),
+                "breaker.tripped",
+                resource,
+            )
+            .with("what", what)
+            .with("scope", held.scope.word())
+            .with("count", held.count.to_string())
+            .with("of", held.of.to_string())
+            .alarming();
+            self.spend(1);
+            audit::note(self.world, &event).await;
+        }
     }
 
     /// Keeps what is remembered of a PBX. What another run wrote meanwhile is as good.
-    async fn remember(&self, pbx: &Id, memory: &Memory, version: Option<&str>) {
+    /// False if it could not be kept.
+    async fn remember(&self, pbx: &Id, memory: &Memory, version: Option<&str>) -> bool {
         let put = async {
             let bytes = serde_json::to_vec(memory).map_err(|_| Fault::Broken("pbx memory"))?;
             let only = version.map_or(Only::Absent, Only::Version);
@@ -559,7 +772,7 @@ impl<W: World> Run<'_, W> {
                 .await
         };
         let fault = match put.await {
-            Ok(Some(_)) => return,
+            Ok(Some(_)) => return true,
             Ok(None) => Fault::Contended,
             Err(fault) => fault,
         };
@@ -568,6 +781,19 @@ impl<W: World> Run<'_, W> {
             "pbx.memory",
             &[("pbx", pbx.as_str()), ("fault", fault.label())],
         );
+        false
+    }
+}
+
+/// Where a round of looks is that broke off after a name: there, or where it was; of one that has just
+/// begun perhaps nobody was looked at.
+fn broken_off(planned: &Round, looked: Option<Username>, last: &Round) -> Round {
+    let same = planned.began == last.began;
+    let before = last.after.clone().filter(|_| same);
+    Round {
+        after: looked.or(before),
+        done: false,
+        began: planned.began,
     }
 }
 

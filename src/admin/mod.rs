@@ -10,6 +10,7 @@ pub mod device;
 pub mod explain;
 pub mod managed;
 pub mod models;
+pub mod plan;
 pub mod problem;
 mod resync;
 pub mod route;

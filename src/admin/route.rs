@@ -6,8 +6,8 @@ use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
 use super::{
-    account, audit, batch, device, explain, list, models, no_parameters, one, resync, session,
-    status, token,
+    account, audit, batch, device, explain, list, models, no_parameters, one, plan, resync,
+    session, status, token,
 };
 use crate::fault::Fault;
 use crate::key::Kind;
@@ -94,6 +94,14 @@ routes! {
     "pbxes": GET Reader Tenant => list(world, context, request, Kind::Pbx).await;
     "pbxes/{pbx}": GET Reader Tenant, PUT Operator Tenant, PATCH Operator Tenant, DELETE Operator Tenant
         => one::<Pbx, W>(world, context, request, &given.id).await;
+    "pbxes/{pbx}/plan": GET Reader Tenant => {
+        no_parameters(request)?;
+        plan::show(world, context, &given.id).await
+    };
+    "pbxes/{pbx}/confirm": POST Operator Tenant => {
+        no_parameters(request)?;
+        plan::confirm(world, context, request, &given.id).await
+    };
     "accounts": GET Reader Tenant => list(world, context, request, Kind::Account).await;
     "accounts/batch": POST Operator Tenant => batch::run::<Account, W>(world, context, request).await;
     "accounts/export": GET Reader Tenant

@@ -143,6 +143,7 @@ impl World for Cloudflare {
             Limit::Refusals => "REFUSALS",
             Limit::AdminFailures => "ADMIN_FAILURES",
             Limit::AdminTaken => "ADMIN_TAKEN",
+            Limit::Plans => "PLANS",
         };
         let Ok(limiter) = self.env.rate_limiter(binding) else {
             return true;

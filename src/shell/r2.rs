@@ -65,6 +65,11 @@ impl Objects for Files {
         self.0.delete(key).await.map_err(|e| fault(&e))
     }
 
+    async fn delete_many(&self, keys: &[String]) -> Result<(), Fault> {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.0.delete_multiple(keys).await.map_err(|e| fault(&e))
+    }
+
     async fn list(
         &self,
         prefix: &str,

@@ -49,11 +49,24 @@ impl From<Fault> for Stop {
 impl From<NoAnswer> for Stop {
     fn from(none: NoAnswer) -> Self {
         Self(match none {
-            NoAnswer::TimedOut => "timed out".to_owned(),
-            NoAnswer::Unreachable => "unreachable".to_owned(),
+            NoAnswer::TimedOut => TIMED_OUT.to_owned(),
+            NoAnswer::Unreachable => UNREACHABLE.to_owned(),
         })
     }
 }
+
+/// Whether an outcome is a failure of the PBX or of the way to it, and not one of ours or a doubt.
+pub(super) fn is_of_pbx(outcome: &str) -> bool {
+    const OF_LIST: [&str; 2] = ["not json", "not a list of endpoints"];
+    outcome.starts_with("http ")
+        || outcome == TIMED_OUT
+        || outcome == UNREACHABLE
+        || OF_LIST.contains(&outcome)
+}
+
+/// The outcomes of a call that brought no answer.
+const TIMED_OUT: &str = "timed out";
+const UNREACHABLE: &str = "unreachable";
 
 /// An answer of ARI that was read whole.
 pub(super) struct Reply {

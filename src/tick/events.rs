@@ -42,13 +42,7 @@ struct Told {
 impl<W: World> Run<'_, W> {
     /// Tells of the phones that came and went at a PBX. If the memory is not kept after that, they are
     /// told of again.
-    pub(super) async fn tell(&self, pbx: &Id, tenant: &Id, before: &Memory, memory: &mut Memory) {
-        if let (None, Some(doubt)) = (&before.doubt, &memory.doubt) {
-            let event = self.of_pbx(pbx, tenant, "breaker.tripped");
-            let event = event.with("what", doubt.what.as_str()).alarming();
-            self.spend(1);
-            audit::note_once_a_minute(self.world, &event).await;
-        }
+    pub(super) async fn tell(&self, pbx: &Id, tenant: &Id, memory: &mut Memory) {
         let due = transitions::due(memory, self.world.now());
         if due.is_empty() || self.is_over() {
             return;

@@ -139,7 +139,8 @@ impl<W: World> Site<'_, W> {
             | Action::Mend(desired)
             | Action::Adopt(desired)
             | Action::Check(desired) => (
-                self.push(desired).await,
+                self.push(desired, matches!(action, Action::Create(_)))
+                    .await,
                 Some(&desired.account),
                 desired.rev,
             ),
@@ -177,8 +178,8 @@ impl<W: World> Site<'_, W> {
     }
 
     /// Sees to it that an account's objects are at the PBX as R2 says now. False if the account is
-    /// not to be there any more.
-    async fn push(&mut self, desired: &Desired) -> Result<bool, Failed> {
+    /// not to be there any more. `missing`: its endpoint is not there.
+    async fn push(&mut self, desired: &Desired, missing: bool) -> Result<bool, Failed> {
         let Desired {
             username, account, ..
         } = desired;
@@ -188,6 +189,7 @@ impl<W: World> Site<'_, W> {
             .await?
             .filter(|stored| self.has(stored, username))
         else {
+            self.memory.note_not_here(username, account, missing);
             return Ok(false);
         };
         if !register::can_be_named(username) {
@@ -242,7 +244,7 @@ impl<W: World> Site<'_, W> {
     /// Ends the former passwords of accounts whose phones all have the new one, or whose time is
     /// over. The next run takes them away from the PBX. `clear`: the PBX has just said who is
     /// registered.
-    pub async fn end_formers(&self, desired: &[Desired], clear: bool) {
+    pub async fn end_formers(&mut self, desired: &[Desired], clear: bool) {
         let mut rotating: Vec<&Desired> = desired.iter().filter(|d| d.rotating).collect();
         let most = usize::try_from(LOOKS_AT_FORMER).unwrap_or_default();
         rotate(&mut rotating, most, self.run.began);
@@ -263,7 +265,7 @@ impl<W: World> Site<'_, W> {
     }
 
     /// One of them. Its record in R2 is what counts, also when it is written.
-    async fn end_former(&self, desired: &Desired, clear: bool) -> Result<(), Fault> {
+    async fn end_former(&mut self, desired: &Desired, clear: bool) -> Result<(), Fault> {
         let Desired {
             username, account, ..
         } = desired;
@@ -271,6 +273,7 @@ impl<W: World> Site<'_, W> {
         let Some(stored) = self.run.account(account).await?.filter(|stored| {
             self.has(stored, username) && !stored.state.former_passwords.is_empty()
         }) else {
+            self.memory.note_settled_password(account);
             return Ok(());
         };
         let login_rev = stored.state.login_rev;

@@ -5,7 +5,7 @@ use dialtone_kit::workerd::{Options, Workerd};
 use serde_json::json;
 
 use crate::admin::Admin;
-use crate::scene::{ACCOUNTS, FOREIGN, Scene, account, pbx, registration, run};
+use crate::scene::{ACCOUNTS, FOREIGN, Scene, account, confirm, pbx, registration, run};
 
 #[test]
 fn a_deleted_account_goes_from_asterisk_and_nothing_else_does() {
@@ -23,7 +23,7 @@ fn a_deleted_account_goes_from_asterisk_and_nothing_else_does() {
     let mut expected = scene.objects();
     assert_eq!(expected.len(), 5 * 3, "{expected:?}");
 
-    scene.admin.delete("accounts/acme-2003");
+    scene.delete("acme-2003");
     let run = scene.run();
     assert_eq!(
         (&run["outcome"], &run["actions"]["delete"]),
@@ -86,7 +86,7 @@ fn an_account_whose_name_is_somebody_elses_is_reported_and_nothing_is_touched() 
     assert_eq!(scene.objects(), before, "{run}");
     // And they are not ours to delete.
     for name in ["3001", FOREIGN] {
-        scene.admin.delete(&format!("accounts/acme-{name}"));
+        scene.delete(&format!("acme-{name}"));
     }
     let run = scene.run();
     assert_eq!(scene.objects(), before, "{run}");
@@ -116,6 +116,7 @@ fn a_dialtone_that_knows_nothing_deletes_nothing() {
         let run = run(&worker);
         assert_eq!(run["collisions"]["first"], json!(["2001"]), "{what}: {run}");
         admin.delete("accounts/new-2001");
+        confirm(&admin);
         let run = crate::scene::run(&worker);
         assert_eq!(scene.objects(), before, "{what}: {run}");
     }

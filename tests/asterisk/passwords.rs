@@ -147,7 +147,7 @@ fn many_changes_leave_the_oldest_and_the_last_ones_and_a_stolen_one_ends_at_once
     scene
         .admin
         .patch(&format!("devices/{DESK}"), &json!({"lines": []}));
-    scene.admin.delete("accounts/acme-2002");
+    scene.delete("acme-2002");
     scene.run();
     for name in ["2002", "2002@former-1"] {
         assert_eq!(scene.object("auth", name), None, "{name}");

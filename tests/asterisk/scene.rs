@@ -116,6 +116,12 @@ impl Scene {
         run(&self.worker)
     }
 
+    /// Deletes an account, and has nobody wait for the grace.
+    pub fn delete(&self, account: &str) {
+        self.admin.delete(&format!("accounts/{account}"));
+        confirm(&self.admin);
+    }
+
     /// How far a device is.
     pub fn stage(&self, mac: &str) -> String {
         let status = self.admin.get(&format!("devices/{mac}/status"));
@@ -185,6 +191,13 @@ impl Scene {
         phone.switch_on().unwrap();
         phone
     }
+}
+
+/// Lets the deletes at the PBX pass that wait there.
+pub fn confirm(admin: &Admin) {
+    let plan = admin.get("pbxes/main/plan");
+    let deletes = &plan["tombstones"]["confirm"];
+    admin.post("pbxes/main/confirm", &json!({"deletes": deletes}));
 }
 
 /// Lets a Worker's scheduled handler run, which must take bounded time whatever it meets.

@@ -18,7 +18,7 @@ fn a_pbx_in_trouble_is_left_alone_until_it_is_well_again() {
     let before = scene.objects();
 
     // One of each kind of change waits.
-    scene.admin.delete("accounts/acme-2003");
+    scene.delete("acme-2003");
     scene
         .admin
         .patch("accounts/acme-2002", &json!({"display_name": "Later"}));
@@ -74,7 +74,7 @@ fn what_waited_is_done_when_the_pbx_is_well_again() {
         return;
     };
     scene.asterisk.stop().unwrap();
-    scene.admin.delete("accounts/acme-2003");
+    scene.delete("acme-2003");
     scene
         .admin
         .patch("accounts/acme-2002", &json!({"display_name": "Later"}));

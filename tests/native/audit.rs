@@ -717,6 +717,10 @@ impl Objects for Wire {
         self.through(self.fake.r2.delete(key)).await
     }
 
+    async fn delete_many(&self, keys: &[String]) -> Result<(), Fault> {
+        self.through(self.fake.r2.delete_many(keys)).await
+    }
+
     async fn list(
         &self,
         prefix: &str,

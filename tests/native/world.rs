@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::Bound;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -308,22 +309,17 @@ impl Mappings for Kv {
         } else {
             now.saturating_sub(LATE_S * 1_000)
         };
-        let keys: Vec<String> = self
-            .history
-            .borrow()
-            .keys()
-            .filter(|key| {
-                key.starts_with(prefix) && cursor.is_none_or(|cursor| key.as_str() > cursor)
-            })
-            .cloned()
-            .collect();
-        let mut shown = keys.into_iter().filter_map(|key| {
-            let written = self.at(&key, seen_at)?;
-            Some(MappingEntry {
-                key,
-                metadata: written.metadata,
-            })
-        });
+        let history = self.history.borrow();
+        let from = cursor.map_or(Bound::Included(prefix), Bound::Excluded);
+        let mut shown = history
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .filter_map(|(key, _)| {
+                Some(MappingEntry {
+                    key: key.clone(),
+                    metadata: self.at(key, seen_at)?.metadata,
+                })
+            });
         let entries: Vec<MappingEntry> = shown.by_ref().take(self.page.get()).collect();
         let cursor = shown
             .next()
@@ -509,6 +505,18 @@ impl Objects for Bucket {
         Ok(())
     }
 
+    async fn delete_many(&self, keys: &[String]) -> Result<(), Fault> {
+        self.counts(|count| count.deletes += 1);
+        if keys.len() > 1_000 {
+            return Err(Fault::Broken("r2: 1,000 keys"));
+        }
+        for key in keys {
+            self.fails(key, true)?;
+            self.kept.borrow_mut().remove(key);
+        }
+        Ok(())
+    }
+
     async fn list(
         &self,
         prefix: &str,
@@ -518,11 +526,12 @@ impl Objects for Bucket {
         self.counts(|count| count.lists += 1);
         self.fails(prefix, false)?;
         let kept = self.kept.borrow();
+        let from = after
+            .filter(|after| *after >= prefix)
+            .map_or(Bound::Included(prefix), Bound::Excluded);
         let mut shown = kept
-            .iter()
-            .filter(|(key, _)| {
-                key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after)
-            })
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix))
             .map(|(key, kept)| ObjectEntry {
                 key: key.clone(),
                 metadata: kept.metadata.clone(),

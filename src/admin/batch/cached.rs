@@ -250,6 +250,21 @@ impl<W: World> Objects for Stores<'_, W> {
         self.world.r2().delete(key).await
     }
 
+    async fn delete_many(&self, keys: &[String]) -> Result<(), Fault> {
+        for key in keys {
+            if self.run == Run::Dry {
+                self.know(key, None);
+            } else {
+                self.forget(key);
+            }
+        }
+        if self.run == Run::Dry {
+            return Ok(());
+        }
+        self.spend();
+        self.world.r2().delete_many(keys).await
+    }
+
     async fn list(
         &self,
         prefix: &str,
