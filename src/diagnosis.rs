@@ -568,16 +568,11 @@ impl AccountFacts<'_> {
         let (record, pbx) = (&self.stored.record, &self.pbx.record);
         let outcome = self.run.map(|(_, summary)| summary.outcome.as_str());
         match outcome {
-            Some(what @ ("empty" | "jump")) => {
+            Some("empty") => {
                 let since = self.memory.doubt.as_ref().map(|doubt| doubt.since);
-                let what = if what == "empty" {
-                    "has none of its endpoints"
-                } else {
-                    "lost most of its phones at once"
-                };
                 let detail = format!(
-                    "The PBX {} {what}: nothing is concluded from that, or done, for three minutes. Look at \
-                     the PBX.",
+                    "The PBX {} has none of its endpoints: nothing is concluded from that, or done, for three \
+                     minutes. Look at the PBX.",
                     record.pbx
                 );
                 found.add(Code::PbxDoubtful, since, detail);
@@ -593,6 +588,18 @@ impl AccountFacts<'_> {
                 return false;
             }
             _ => {}
+        }
+        let held = self
+            .run
+            .and_then(|(_, summary)| summary.report.breaker.offline.as_ref());
+        if let Some(held) = held {
+            let detail = format!(
+                "The PBX {} lost {} of {} phones at once: they are not taken for offline for three minutes. Look \
+                 at the PBX.",
+                record.pbx, held.count, held.of
+            );
+            found.add(Code::PbxDoubtful, Some(held.since), detail);
+            return false;
         }
         if let Some(trouble) = self.trouble() {
             let (code, what) = failed(trouble.why);

@@ -50,6 +50,10 @@ const WAITS: usize = 100;
 /// An account that failed is not tried again before 60 s, doubled with each further failure, up to
 /// half an hour: the others must get their turn.
 const RETRY_S: u64 = 60;
+
+/// When what Asterisk took is surely on its disk, in seconds. It writes once a second.
+const SETTLED_AFTER_S: u64 = 10;
+
 const RETRY_MOST_S: u64 = 1_800;
 
 /// How many names a report spells out.
@@ -149,6 +153,9 @@ pub struct Memory {
     /// What was pushed of accounts that were on no list when their part of it was last listed.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub vanished: BTreeSet<Username>,
+    /// What was written last, if it may still be lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsettled: Option<Unsettled>,
 }
 
 /// Objects that are at the PBX as far as we know.
@@ -244,6 +251,18 @@ pub struct Doubt {
     pub since: Timestamp,
 }
 
+/// What was written to a PBX while it was one and the same process. Asterisk writes its database to the
+/// disk within a second or two, so what it took just before it died may be lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsettled {
+    /// When that process started, in Asterisk's own words.
+    pub started: String,
+    /// The names.
+    pub names: BTreeSet<Username>,
+    /// When the last of them was written.
+    pub since: Timestamp,
+}
+
 /// Where the looks at objects that should be fine are: one name after another, from round to round.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -282,6 +301,35 @@ impl Memory {
         self.registrations.remove(username);
     }
 
+    /// Notes that something of a name was written or removed; `started` is the process that took it.
+    pub fn note_written(&mut self, username: &Username, started: &str, now: Timestamp) {
+        let unsettled = self.unsettled.get_or_insert_with(|| Unsettled {
+            started: started.to_owned(),
+            names: BTreeSet::new(),
+            since: now,
+        });
+        unsettled.names.insert(username.clone());
+        unsettled.since = now;
+    }
+
+    /// Notes which process the PBX is. If it is another one than took what was written last, all of that
+    /// is looked at again in the next run.
+    pub fn note_process(&mut self, started: &str, now: Timestamp) {
+        let Some(unsettled) = self.unsettled.take() else {
+            return;
+        };
+        if unsettled.started != started {
+            for name in &unsettled.names {
+                if let Some(pushed) = self.pushed.get_mut(name) {
+                    // Of no PBX, so that it is mended.
+                    pushed.shape.clear();
+                }
+            }
+        } else if now.since(unsettled.since) < SETTLED_AFTER_S {
+            self.unsettled = Some(unsettled);
+        }
+    }
+
     /// Notes that an action did not succeed.
     pub fn note_trouble(
         &mut self,
@@ -296,7 +344,9 @@ impl Memory {
             .get(username)
             .filter(|before| before.account.as_ref() == account);
         let times = before.map_or(0, |before| before.times).saturating_add(1);
-        let wait = RETRY_S
+        // The PBX gave no answer while it was about this one: most likely that is no fault of its own.
+        let first = times == 1 && why == Why::Unclear;
+        let wait = if first { 0 } else { RETRY_S }
             .saturating_mul(1 << times.min(10).saturating_sub(1))
             .min(RETRY_MOST_S);
         let trouble = Trouble {

@@ -647,6 +647,14 @@ impl<W: World> Run<'_, W> {
         };
         self.report_held(id, &stored.record.tenant, &last, &summary)
             .await;
+        let changes = plan.actions.iter().any(|action| !action.is_look());
+        let mut started = None;
+        if plan.unknown.is_none() && (changes || memory.unsettled.is_some()) {
+            started = ari.started().await;
+        }
+        if let Some(started) = &started {
+            memory.note_process(started, self.world.now());
+        }
         let shape = register::shape(&stored.record);
         let mut site = Site {
             run: self,
@@ -654,6 +662,8 @@ impl<W: World> Run<'_, W> {
             id,
             pbx: &stored.record,
             shape: &shape,
+            // If it does not say, that is no process that there is.
+            started: started.as_deref().unwrap_or_default(),
             memory,
         };
         let pause = last.failing.as_ref().filter(|f| f.pauses(self.began));
@@ -694,8 +704,8 @@ impl<W: World> Run<'_, W> {
         }
         if clear {
             let many = summary.report.endpoints > contacts::MANY;
-            let changed = site.memory.registrations != before.registrations;
-            self.look_at_contacts(id, stored, &desired, changed && !many)
+            let moved = site.memory.registrations != before.registrations;
+            self.look_at_contacts(id, stored, &desired, moved && !many)
                 .await;
         }
         Ok(summary)

@@ -265,5 +265,6 @@ impl Memory {
             && self.doubt == other.doubt
             && self.wanted == other.wanted
             && self.vanished == other.vanished
+            && self.unsettled == other.unsettled
     }
 }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
 
 use crate::fault::Fault;
 use crate::json;
@@ -217,6 +218,27 @@ impl<'a, W: World> Ari<'a, W> {
         let path = format!("/endpoints/PJSIP/{name}");
         let reply = self.call(Method::GET, &path, None, OBJECT_BYTES).await?;
         register::line(reply.answer()).ok_or_else(|| reply.unclear())
+    }
+
+    /// When the PBX's process started, in its own words; `None` if it does not say.
+    pub(super) async fn started(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Info {
+            status: Status,
+        }
+        #[derive(Deserialize)]
+        struct Status {
+            startup_time: String,
+        }
+        let path = "/asterisk/info?only=status";
+        let reply = self
+            .call(Method::GET, path, None, OBJECT_BYTES)
+            .await
+            .ok()?;
+        let answer = reply.answer();
+        let info = (answer.status == 200 && answer.is_json()).then_some(answer.body)?;
+        let info: Info = json::read(info).ok()?;
+        Some(info.status.startup_time)
     }
 
     /// Calls for one object.

@@ -126,6 +126,8 @@ pub(super) struct Site<'a, W: World> {
     pub id: &'a Id,
     pub pbx: &'a Pbx,
     pub shape: &'a str,
+    /// When the PBX's process started.
+    pub started: &'a str,
     pub memory: Memory,
 }
 
@@ -228,6 +230,8 @@ impl<W: World> Site<'_, W> {
             return Err(Failed::One(Why::Collision));
         }
         if !there.are(&objects) {
+            let now = self.run.world.now();
+            self.memory.note_written(username, self.started, now);
             self.put_all(username, account, &there, &objects).await?;
         }
         let pushed = Pushed {
@@ -400,7 +404,8 @@ impl<W: World> Site<'_, W> {
         }
     }
 
-    /// Removes the objects of a name, if its tombstone is still there and nobody has the name now.
+    /// Removes the objects of a name, if its tombstone is still there and nobody has the name now. The
+    /// tombstone itself goes when there was nothing left to remove.
     /// False if that is not so, and then nothing is removed.
     async fn delete(&mut self, username: &Username) -> Result<bool, Failed> {
         if !register::can_be_named(username) {
@@ -445,6 +450,7 @@ impl<W: World> Site<'_, W> {
             .formers(username, &account, &there.endpoint, &[login])
             .await?;
         let ours = |whose: &Whose| matches!(whose, Whose::Ours(_));
+        let mut removed = false;
         let former = there.former.iter().filter(|(_, whose)| ours(whose));
         let former = former.map(|(slot, _)| slot.object(username));
         // What is left is somebody else's for certain. Only below their endpoint there may be ours,
@@ -457,16 +463,22 @@ impl<W: World> Site<'_, W> {
             for class in Class::ALL.into_iter().rev() {
                 if ours(there.of(class)) {
                     self.remove(class, username.as_str()).await?;
+                    removed = true;
                 }
             }
             for name in former {
                 self.remove(Class::Auth, &name).await?;
+                removed = true;
             }
         }
-        self.run.spend(1);
-        self.run.world.r2().delete(&tombstone).await?;
+        // What Asterisk removed just before it died is there again. So the tombstone goes when a later run
+        // finds nothing left.
+        if !removed {
+            self.run.spend(1);
+            self.run.world.r2().delete(&tombstone).await?;
+        }
         self.memory.note_deleted(username);
-        Ok(true)
+        Ok(removed)
     }
 
     /// Whether an account is alive and has this name here.

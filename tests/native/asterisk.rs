@@ -54,8 +54,13 @@ pub struct Asterisk {
     inside: RefCell<Inside>,
 }
 
+/// All objects at one moment.
+pub struct Kept(BTreeMap<(String, String), Fields>);
+
 #[derive(Clone)]
 struct Inside {
+    /// When the process started.
+    started: String,
     mood: Mood,
     /// After so many more calls, another mood.
     turn: Option<(usize, Mood)>,
@@ -153,6 +158,7 @@ fn answer(status: u16, content_type: &str, body: String) -> Response<Vec<u8>> {
 impl Asterisk {
     pub fn new(user: &str, password: &str) -> Rc<Self> {
         let inside = Inside {
+            started: "first".to_owned(),
             mood: Mood::Up,
             turn: None,
             objects: BTreeMap::new(),
@@ -266,6 +272,18 @@ impl Asterisk {
             .retain(|place, _| inside.fixed.contains(place));
     }
 
+    /// Dies, loses what was written since these objects were kept, and is there again.
+    pub fn crashes_to(&self, objects: &Kept) {
+        let inside = &mut *self.inside.borrow_mut();
+        inside.objects.clone_from(&objects.0);
+        inside.started.push('!');
+    }
+
+    /// What is on its disk now.
+    pub fn keep(&self) -> Kept {
+        Kept(self.inside.borrow().objects.clone())
+    }
+
     pub fn loses(&self, class: &str, name: &str) {
         self.inside
             .borrow_mut()
@@ -356,7 +374,10 @@ impl Asterisk {
             !inside.crashed,
             "a value that was no string: Asterisk is dead"
         );
-        std::mem::take(&mut inside.calls)
+        let mut calls = std::mem::take(&mut inside.calls);
+        // Which process it is does not change anything and is not about any object.
+        calls.retain(|call| call != "GET /asterisk/info");
+        calls
     }
 
     /// Those of them that change something.
@@ -416,6 +437,10 @@ impl Asterisk {
         }
         if inside.mood == Mood::ReadOnly && request.method() != Method::GET {
             return Ok(message(403, "Write access denied"));
+        }
+        if path == "/asterisk/info" {
+            let status = json!({ "startup_time": inside.started });
+            return Ok(json(200, &json!({ "status": status })));
         }
         if path == "/endpoints" {
             return Ok(json(200, &inside.endpoints()));

@@ -420,7 +420,7 @@ fn a_session_ends_when_its_time_is_over_whoever_looks_first() {
     // With nothing due a run makes one listing for it and reads no phone.
     let run = || {
         // What there is to be chained of the audit is chained then.
-        desks.minutes(3);
+        desks.minutes(6);
         desks.fake.r2.take_count();
         desks.minutes(1);
         desks.fake.r2.take_count()
