@@ -59,6 +59,7 @@ pub mod step7_register;
 pub mod admin;
 pub mod afterwards;
 pub mod audit;
+pub mod cached;
 pub mod chain;
 pub mod chaining;
 pub mod entry;

@@ -8,10 +8,10 @@ use super::save::Context;
 use super::{
     account, audit, batch, device, explain, list, models, no_parameters, one, status, token,
 };
+use crate::cached::Batching;
 use crate::fault::Fault;
 use crate::key::Kind;
 use crate::mac::Mac;
-use crate::ports::World;
 use crate::record::account::Account;
 use crate::record::device::Device;
 use crate::record::pbx::Pbx;
@@ -62,7 +62,7 @@ macro_rules! routes {
             scope: Scope::$scope,
         },)+)+];
 
-        async fn dispatch<W: World>(
+        async fn dispatch<W: Batching>(
             route: &Route,
             $world: &W,
             $context: &Context,
@@ -163,7 +163,7 @@ impl Given {
 ///
 /// # Errors
 /// A [`Failure`], of the call or ours.
-pub(super) async fn answer<W: World>(
+pub(super) async fn answer<W: Batching>(
     world: &W,
     context: &Context,
     request: &Request,
