@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use crate::admin;
 use crate::admin::problem::{Kind, Problem};
+use crate::cached::Cached;
 use crate::ports::World;
 use crate::request::{Answer, MAX_BODY_BYTES, Request, is_loopback_host, refuse, respond};
 use crate::serve::{self, Place};
@@ -12,6 +13,7 @@ use crate::text::WebUrl;
 
 /// Answers any request.
 pub async fn answer<W: World>(world: &W, place: &Place<'_>, request: &Request) -> Answer {
+    let world = &Cached::new(world);
     let path = request.path.as_str();
     let under = |root: &str| {
         path.strip_prefix(root)

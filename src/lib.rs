@@ -61,6 +61,7 @@ pub mod admin;
 pub mod afterwards;
 pub mod ami;
 pub mod audit;
+pub mod cached;
 pub mod chain;
 pub mod chaining;
 pub mod diagnosis;

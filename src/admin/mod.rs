@@ -24,6 +24,7 @@ use http::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::audit::Event;
+use crate::cached::Batching;
 use crate::fault::Fault;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
@@ -59,7 +60,7 @@ const VISIBLE_WITHIN_S: u64 = 60;
 const FINISHED_WITHIN_S: u64 = 2 * VISIBLE_WITHIN_S;
 
 /// Answers a request to `/api/v1`.
-pub async fn answer<W: World>(world: &W, place: &Place<'_>, request: &Request) -> Answer {
+pub async fn answer<W: Batching>(world: &W, place: &Place<'_>, request: &Request) -> Answer {
     let (answered, afterwards) = match admitted(world, place, request).await {
         Ok((caller, afterwards)) => {
             let context = Context {

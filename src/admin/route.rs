@@ -9,10 +9,10 @@ use super::{
     account, audit, batch, device, explain, list, models, no_parameters, one, plan, resync,
     session, status, token,
 };
+use crate::cached::Batching;
 use crate::fault::Fault;
 use crate::key::Kind;
 use crate::mac::Mac;
-use crate::ports::World;
 use crate::record::account::Account;
 use crate::record::device::Device;
 use crate::record::pbx::Pbx;
@@ -63,7 +63,7 @@ macro_rules! routes {
             scope: Scope::$scope,
         },)+)+];
 
-        async fn dispatch<W: World>(
+        async fn dispatch<W: Batching>(
             route: &Route,
             $world: &W,
             $context: &Context,
@@ -181,7 +181,7 @@ impl Given {
 ///
 /// # Errors
 /// A [`Failure`], of the call or ours.
-pub(super) async fn answer<W: World>(
+pub(super) async fn answer<W: Batching>(
     world: &W,
     context: &Context,
     request: &Request,

@@ -19,6 +19,7 @@ use worker::{
 
 use crate::access::{self, Application, RsaKey};
 use crate::afterwards;
+use crate::cached::Cached;
 use crate::entry;
 use crate::fault::Fault;
 use crate::keys::{Keys, SecretsError};
@@ -199,7 +200,7 @@ async fn fetch(request: worker::Request, env: Env, context: Context) -> worker::
     let answer = entry::answer(&*world, &place, &request).await;
     if let Some(what) = answer.afterwards {
         let world = Rc::clone(&world);
-        context.wait_until(async move { afterwards::write(&*world, what).await });
+        context.wait_until(async move { afterwards::write(&Cached::new(&*world), what).await });
     }
     outgoing(answer.response)
 }
@@ -208,7 +209,9 @@ async fn fetch(request: worker::Request, env: Env, context: Context) -> worker::
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     match Cloudflare::new(env) {
-        Ok(world) => Box::pin(tick::run(&world, world.public_url.as_deref())).await,
+        Ok(world) => {
+            Box::pin(tick::run(&Cached::new(&world), world.public_url.as_deref())).await;
+        }
         Err(unready) => say(&unready),
     }
 }

@@ -1146,3 +1146,58 @@ fn a_frozen_pbx_does_not_delay_the_others() {
     // And less and less often: twice at once, then after 2, 4, 8 and each 15 minutes or a little less.
     assert!((4 * 6..=4 * 9).contains(&tries), "{tries}");
 }
+
+#[test]
+fn what_asterisk_took_just_before_it_died_is_there_again() {
+    let scene = Scene::new();
+    for name in ["1001", "1002", "1003"] {
+        put(
+            &scene.fake,
+            &format!("accounts/acme-{name}"),
+            &account(name),
+        );
+    }
+    scene.main();
+    scene.main();
+    let kept = scene.asterisk.keep();
+    let changed = json!({ "display_name": "Later" });
+    patch(&scene.fake, "accounts/acme-1002", &changed);
+    delete(&scene.fake, "accounts/acme-1003");
+    scene.grace();
+    assert_eq!(scene.asterisk.names(), ["1001", "1002"]);
+    let after = scene.asterisk.keep();
+    patch(&scene.fake, "accounts/acme-1001", &changed);
+    scene.main();
+    // Both the change of this minute and, had it not been seen on the disk since, a delete would be lost.
+    scene.asterisk.crashes_to(&after);
+    scene.main();
+    scene.main();
+    let caller = |name: &str| scene.asterisk.field("endpoint", name, "callerid").unwrap();
+    assert_eq!(caller("1001"), "\"Later\" <1001>");
+    assert_eq!(caller("1002"), "\"Later\" <1002>");
+    // A delete that is lost: the tombstone is there until a later run saw nothing of the name.
+    delete(&scene.fake, "accounts/acme-1002");
+    let gone = scene.asterisk.keep();
+    while scene.asterisk.names() != ["1001"] {
+        scene.main();
+    }
+    scene.asterisk.crashes_to(&gone);
+    assert_eq!(scene.asterisk.names(), ["1001", "1002"]);
+    scene.main();
+    assert_eq!(scene.asterisk.names(), ["1001"]);
+    scene.main();
+    assert_eq!(scene.fake.r2.keys("gone/"), Vec::<String>::new());
+    // And then all is as it is to be.
+    scene.asterisk.take_changes();
+    scene.main();
+    assert_eq!(scene.asterisk.take_changes(), Vec::<String>::new());
+    scene.asterisk.crashes_to(&kept);
+    for _ in 0..2 {
+        scene.main();
+    }
+    assert_eq!(
+        scene.asterisk.names(),
+        ["1001", "1002", "1003"],
+        "nobody deleted them now"
+    );
+}

@@ -6,7 +6,6 @@
 //! of its own under its own mark, so a call that is cut off leaves each line old or new, and the
 //! scheduled handler finishes what follows.
 
-pub mod cached;
 pub mod csv;
 pub mod export;
 pub mod ndjson;
@@ -22,14 +21,13 @@ use super::managed::Managed;
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem, Shown};
 use super::save::{self, Change, Context, Saved};
 use super::{FINISHED_WITHIN_S, VISIBLE_WITHIN_S, body, json, note, parameters, problem_of};
+use crate::cached::{Batching, Run};
 use crate::key::Kind;
 use crate::mac::Mac;
-use crate::ports::World;
 use crate::request::Request;
 use crate::text::Id;
 use crate::time::Timestamp;
 use crate::vendor::Objection;
-use cached::{Cached, Run};
 
 /// The operations of KV and R2 that a call may cost: Cloudflare allows 1,000 (Workers KV limits, which
 /// newer pages exceed), and some of them are for who calls, and for saves that others come between.
@@ -254,7 +252,7 @@ struct Good {
 /// # Errors
 /// A [`Failure`] if the body is none, before anything is read or written; what is wrong with a line is
 /// said in its result.
-pub async fn run<R: Managed, W: World>(
+pub async fn run<R: Managed, W: Batching>(
     world: &W,
     context: &Context,
     request: &Request,
@@ -268,7 +266,7 @@ pub async fn run<R: Managed, W: World>(
             return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail).into());
         }
     };
-    let batch = Cached::new(world, R::KIND, run);
+    world.begin_batch(R::KIND, run);
     let mut first_in: BTreeMap<String, u64> = BTreeMap::new();
     let mut lines = parsed
         .map(|parsed| Line::of(R::KIND, parsed))
@@ -277,7 +275,7 @@ pub async fn run<R: Managed, W: World>(
     let mut done: Vec<Ended> = Vec::new();
     let mut next_line = None;
     while next_line.is_none() && lines.peek().is_some() {
-        let mut reserved = batch.spent();
+        let mut reserved = world.spent();
         let mut round = Vec::new();
         while round.len() < AT_ONCE
             && let Some(line) = lines.next_if(|line| {
@@ -289,7 +287,7 @@ pub async fn run<R: Managed, W: World>(
                 fits || count == 0
             })
         {
-            round.push(save_line::<R, W>(&batch, context, request, run, line));
+            round.push(save_line::<R, W>(world, context, request, run, line));
         }
         let ended = join_all(round).await;
         // Somebody or the platform wants a pause.
@@ -376,8 +374,8 @@ fn only_once(line: Line, first_in: &mut BTreeMap<String, u64>) -> Line {
     }
 }
 
-async fn save_line<R: Managed, W: World>(
-    batch: &Cached<'_, W>,
+async fn save_line<R: Managed, W: Batching>(
+    world: &W,
     context: &Context,
     request: &Request,
     run: Run,
@@ -390,7 +388,7 @@ async fn save_line<R: Managed, W: World>(
     } = line;
     let end = match (&id, members) {
         (Some(id), Ok(members)) => {
-            save_one::<R, W>(batch, context, request, run, id, members).await
+            save_one::<R, W>(world, context, request, run, id, members).await
         }
         (None, Ok(_)) => Err(Problem::new(
             ProblemKind::Invalid,
@@ -401,15 +399,15 @@ async fn save_line<R: Managed, W: World>(
     Ended { number, id, end }
 }
 
-async fn save_one<R: Managed, W: World>(
-    batch: &Cached<'_, W>,
+async fn save_one<R: Managed, W: Batching>(
+    world: &W,
     context: &Context,
     request: &Request,
     run: Run,
     id: &str,
     members: Map<String, Value>,
 ) -> Result<Good, Problem> {
-    let saved = save::save::<R, _>(batch, context, request, id, Change::Put(members)).await;
+    let saved = save::save::<R, W>(world, context, request, id, Change::Put(members)).await;
     let Saved {
         stored,
         created,
@@ -417,7 +415,7 @@ async fn save_one<R: Managed, W: World>(
         followed_up,
     } = saved.map_err(|failure| match failure {
         Failure::Problem(problem) => problem,
-        Failure::Fault(fault) => problem_of(batch, request, fault),
+        Failure::Fault(fault) => problem_of(world, request, fault),
     })?;
     let (outcome, action) = match (created, changed) {
         (true, _) => (Outcome::Created, "record.created"),
@@ -427,10 +425,10 @@ async fn save_one<R: Managed, W: World>(
     let mut warnings = Vec::new();
     if outcome != Outcome::Unchanged {
         if run == Run::Real {
-            note(batch, context, action, id, &stored).await;
+            note(world, context, action, id, &stored).await;
         }
         // It is saved: that nobody can say what of it a phone leaves out makes it no failure.
-        warnings = R::warnings(batch, id, &stored).await.unwrap_or_default();
+        warnings = R::warnings(world, id, &stored).await.unwrap_or_default();
     }
     Ok(Good {
         outcome,

@@ -1,7 +1,9 @@
-//! The world as one batch sees it: what its lines share is read once, what it spends is counted,
-//! and in a dry run everything that is written stays in memory.
+//! The world as one event sees it. For all but batches it is the world itself; once a batch begins,
+//! what its lines share is read once, what it spends is counted, and in a dry run everything that is
+//! written stays in memory.
 //!
-//! So a batch saves by the very code of a single save. What may be remembered, and for how long:
+//! Everything runs on this, and not batches alone: otherwise the Worker would hold each function that
+//! saves or renders twice, which is 4 % of it. So a batch saves by the very code of a single save. What may be remembered, and for how long:
 //! tenants, profiles and PBXes are read once in a call, since a change of them is late by KV's minute
 //! in any case. The accounts of devices that are saved are read again behind each save, so that
 //! whoever changes one at the same time is seen, as after a single save. What the batch itself put is
@@ -31,28 +33,41 @@ pub enum Run {
     Dry,
 }
 
-/// A world with the stores of a batch.
+/// A world in which a batch can begin.
+pub trait Batching: World {
+    /// From now on the stores are those of a batch that saves records of a kind.
+    fn begin_batch(&self, kind: Kind, run: Run);
+
+    /// The operations of KV and R2 so far.
+    fn spent(&self) -> u32;
+}
+
+/// The world of one event, and no longer.
 pub struct Cached<'w, W: World> {
     world: &'w W,
     stores: Stores<'w, W>,
 }
 
 impl<'w, W: World> Cached<'w, W> {
-    /// The world of a batch that saves records of a kind.
-    pub fn new(world: &'w W, kind: Kind, run: Run) -> Self {
+    /// The world as it is.
+    pub fn new(world: &'w W) -> Self {
         let stores = Stores {
             world,
-            kind,
-            run,
+            batch: Cell::new(None),
             spent: Cell::new(0),
             drafts: Cell::new(0),
             known: RefCell::default(),
         };
         Self { world, stores }
     }
+}
 
-    /// The operations of KV and R2 so far.
-    pub fn spent(&self) -> u32 {
+impl<W: World> Batching for Cached<'_, W> {
+    fn begin_batch(&self, kind: Kind, run: Run) {
+        self.stores.batch.set(Some((kind, run)));
+    }
+
+    fn spent(&self) -> u32 {
         self.stores.spent.get()
     }
 }
@@ -112,11 +127,11 @@ impl<'w, W: World> World for Cached<'w, W> {
     }
 }
 
-/// KV and R2 of a batch.
+/// KV and R2.
 pub struct Stores<'w, W: World> {
     world: &'w W,
-    kind: Kind,
-    run: Run,
+    /// What the batch saves, if there is one.
+    batch: Cell<Option<(Kind, Run)>>,
     spent: Cell<u32>,
     /// How many versions a dry run made.
     drafts: Cell<u64>,
@@ -145,14 +160,18 @@ impl<W: World> Stores<'_, W> {
 
     /// Whether what is read under a key is remembered.
     fn keeps(&self, key: &str) -> bool {
-        if is_of_record(key) {
+        let Some((kind, run)) = self.batch.get().filter(|_| !is_of_record(key)) else {
             return false;
-        }
-        match (self.run, key::parse_record(key)) {
+        };
+        match (run, key::parse_record(key)) {
             (Run::Dry, _) | (_, Some((Kind::Tenant | Kind::Profile | Kind::Pbx, _))) => true,
-            (_, Some((Kind::Account, _))) => self.kind == Kind::Device,
+            (_, Some((Kind::Account, _))) => kind == Kind::Device,
             _ => false,
         }
+    }
+
+    fn is_dry(&self) -> bool {
+        self.batch.get().is_some_and(|(_, run)| run == Run::Dry)
     }
 
     /// A put of a dry run.
@@ -222,7 +241,7 @@ impl<W: World> Objects for Stores<'_, W> {
         metadata: BTreeMap<String, String>,
         only: Only<'_>,
     ) -> Result<Option<String>, Fault> {
-        if self.run == Run::Dry && !is_of_record(key) {
+        if self.is_dry() && !is_of_record(key) {
             return self.draft(key, body, only).await;
         }
         self.spend();
@@ -230,7 +249,7 @@ impl<W: World> Objects for Stores<'_, W> {
             key::parse_record(key),
             Some((Kind::Account | Kind::Device, _))
         );
-        let copy = own.then(|| body.clone());
+        let copy = (own && self.batch.get().is_some()).then(|| body.clone());
         let put = self.world.r2().put(key, body, metadata, only).await;
         match &put {
             Ok(Some(etag)) => self.put_through(key, copy, etag),
@@ -241,7 +260,7 @@ impl<W: World> Objects for Stores<'_, W> {
     }
 
     async fn delete(&self, key: &str) -> Result<(), Fault> {
-        if self.run == Run::Dry {
+        if self.is_dry() {
             self.know(key, None);
             return Ok(());
         }
@@ -252,13 +271,13 @@ impl<W: World> Objects for Stores<'_, W> {
 
     async fn delete_many(&self, keys: &[String]) -> Result<(), Fault> {
         for key in keys {
-            if self.run == Run::Dry {
+            if self.is_dry() {
                 self.know(key, None);
             } else {
                 self.forget(key);
             }
         }
-        if self.run == Run::Dry {
+        if self.is_dry() {
             return Ok(());
         }
         self.spend();
@@ -289,7 +308,7 @@ impl<W: World> Mappings for Stores<'_, W> {
         metadata: Option<&str>,
         keep_s: Option<u64>,
     ) -> Result<(), Fault> {
-        if self.run == Run::Dry {
+        if self.is_dry() {
             return Ok(());
         }
         self.spend();
