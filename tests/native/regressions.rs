@@ -297,7 +297,7 @@ fn a_pbx_stays_until_the_last_deleted_account_is_gone_there() {
     assert_eq!(deleting(fake, "pbxes/main"), StatusCode::CONFLICT);
     delete(fake, "profiles/office");
     assert_eq!(deleting(fake, "tenants/acme"), StatusCode::CONFLICT);
-    minutes(fake, 10);
+    minutes(fake, 11);
     assert_eq!(asterisk.names(), Vec::<String>::new());
     assert_eq!(fake.r2.keys("gone/"), Vec::<String>::new());
     delete(fake, "pbxes/main");
@@ -318,7 +318,7 @@ fn an_account_made_again_with_another_name_before_its_deletion_is_through_leaves
     kv_fails(fake, Failing::None);
     fake.clock.pass_s(2);
     put(fake, "accounts/third", &named("2003"));
-    minutes(fake, 10);
+    minutes(fake, 11);
     assert_eq!(asterisk.names(), ["1001", "1002", "2003"]);
     assert_eq!(fake.r2.keys("gone/"), Vec::<String>::new());
     assert_eq!(fake.r2.keys("unfinished/"), Vec::<String>::new());
@@ -349,7 +349,7 @@ fn a_name_that_another_account_takes_while_it_is_given_up_stays_the_others() {
     minutes(fake, 10);
     assert_eq!(asterisk.take_changes(), Vec::<String>::new());
     delete(fake, "accounts/winner");
-    minutes(fake, 10);
+    minutes(fake, 11);
     assert_eq!(asterisk.names(), ["1002", "1009"]);
     assert_eq!(fake.r2.keys("gone/"), Vec::<String>::new());
 }

@@ -73,6 +73,10 @@ impl Exchange {
         if path == "/ari/endpoints" {
             return answer(200, self.list.clone());
         }
+        if path == "/ari/asterisk/info" {
+            let info = json!({ "status": { "startup_time": "2026-11-23T08:59:38.786+0000" } });
+            return answer(200, info.to_string().into_bytes());
+        }
         let mut parts = path.rsplit('/');
         let (name_there, class) = (parts.next().unwrap(), parts.next().unwrap());
         let here = format!("{}-{name_there}", host.split('.').next().unwrap());

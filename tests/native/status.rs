@@ -733,7 +733,7 @@ fn most_phones_going_at_once_is_doubted_before_it_is_believed() {
         &Value::Null,
     ));
     let found = has(&account, "pbx_doubtful");
-    says(&found, "lost most of its phones at once");
+    says(&found, "lost 12 of 12 phones at once");
     assert_eq!(found["since"], now(&site));
     assert_eq!(account["status"], "online");
     let tripped = site.audit("breaker.tripped");
