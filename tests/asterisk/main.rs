@@ -12,6 +12,7 @@ mod admin;
 #[path = "../workerd/clear.rs"]
 mod clear;
 mod deletes;
+mod fleet;
 mod flow;
 mod passwords;
 #[path = "../workerd/phone.rs"]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use dialtone_kit::apt;
@@ -46,7 +47,7 @@ pub struct Scene {
 }
 
 /// The Asterisk, unless this machine cannot have one.
-fn installed() -> Option<InstalledAsterisk> {
+pub fn installed() -> Option<InstalledAsterisk> {
     let installed = Asterisk::ensure_installed().and_then(|installed| {
         apt::ensure_packages(&[linphone::LINPHONE, sipp::SIPP])?;
         Ok(installed)
@@ -130,27 +131,12 @@ impl Scene {
 
     /// The endpoints at Asterisk with their states.
     pub fn endpoints(&self) -> BTreeMap<String, String> {
-        let (status, text) = self.asterisk.ari("GET", "/endpoints", None).unwrap();
-        assert_eq!(status, 200, "{text}");
-        let list: Vec<Value> = serde_json::from_str(&text).unwrap();
-        let field = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
-        list.iter()
-            .map(|entry| (field(entry, "resource"), field(entry, "state")))
-            .collect()
+        endpoints_of(&self.asterisk)
     }
 
     /// The fields of an object at Asterisk, or none if it is not there.
     pub fn object(&self, class: &str, name: &str) -> Option<BTreeMap<String, String>> {
-        let path = format!("/asterisk/config/dynamic/res_pjsip/{class}/{name}");
-        let (status, text) = self.asterisk.ari("GET", &path, None).unwrap();
-        if status == 404 {
-            return None;
-        }
-        assert_eq!(status, 200, "{class}/{name}: {text}");
-        let fields: Vec<BTreeMap<String, String>> = serde_json::from_str(&text).unwrap();
-        let pair =
-            |field: &BTreeMap<String, String>| (field["attribute"].clone(), field["value"].clone());
-        Some(fields.iter().map(pair).collect())
+        object_of(&self.asterisk, class, name)
     }
 
     /// Everything at Asterisk that anybody could change, but for who is registered.
@@ -166,14 +152,7 @@ impl Scene {
 
     /// Creates or changes an object of somebody else's.
     pub fn put_foreign(&self, class: &str, name: &str, fields: &[(&str, &str)]) {
-        let fields: Vec<Value> = fields
-            .iter()
-            .map(|(name, value)| json!({"attribute": name, "value": value}))
-            .collect();
-        let path = format!("/asterisk/config/dynamic/res_pjsip/{class}/{name}");
-        let body = json!({"fields": fields}).to_string();
-        let (status, text) = self.asterisk.ari("PUT", &path, Some(&body)).unwrap();
-        assert_eq!(status, 200, "{class}/{name}: {text}");
+        put_foreign(&self.asterisk, class, name, fields);
     }
 
     /// A Linphone out of its box that was given its configuration URI.
@@ -195,9 +174,53 @@ impl Scene {
 
 /// Lets the deletes at the PBX pass that wait there.
 pub fn confirm(admin: &Admin) {
-    let plan = admin.get("pbxes/main/plan");
+    // So many plans of a PBX a minute and no more.
+    let plan = loop {
+        let answer = admin.call("GET", "pbxes/main/plan", None);
+        if answer.status != 429 {
+            break answer.json::<Value>().unwrap();
+        }
+        thread::sleep(Duration::from_secs(3));
+    };
     let deletes = &plan["tombstones"]["confirm"];
     admin.post("pbxes/main/confirm", &json!({"deletes": deletes}));
+}
+
+/// The endpoints at an Asterisk with their states.
+pub fn endpoints_of(asterisk: &Asterisk) -> BTreeMap<String, String> {
+    let (status, text) = asterisk.ari("GET", "/endpoints", None).unwrap();
+    assert_eq!(status, 200, "{text}");
+    let list: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let field = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
+    list.iter()
+        .map(|entry| (field(entry, "resource"), field(entry, "state")))
+        .collect()
+}
+
+/// The fields of an object at an Asterisk, or none if it is not there.
+pub fn object_of(asterisk: &Asterisk, class: &str, name: &str) -> Option<BTreeMap<String, String>> {
+    let path = format!("/asterisk/config/dynamic/res_pjsip/{class}/{name}");
+    let (status, text) = asterisk.ari("GET", &path, None).unwrap();
+    if status == 404 {
+        return None;
+    }
+    assert_eq!(status, 200, "{class}/{name}: {text}");
+    let fields: Vec<BTreeMap<String, String>> = serde_json::from_str(&text).unwrap();
+    let pair =
+        |field: &BTreeMap<String, String>| (field["attribute"].clone(), field["value"].clone());
+    Some(fields.iter().map(pair).collect())
+}
+
+/// Creates or changes an object of somebody else's at an Asterisk.
+pub fn put_foreign(asterisk: &Asterisk, class: &str, name: &str, fields: &[(&str, &str)]) {
+    let fields: Vec<Value> = fields
+        .iter()
+        .map(|(name, value)| json!({"attribute": name, "value": value}))
+        .collect();
+    let path = format!("/asterisk/config/dynamic/res_pjsip/{class}/{name}");
+    let body = json!({"fields": fields}).to_string();
+    let (status, text) = asterisk.ari("PUT", &path, Some(&body)).unwrap();
+    assert_eq!(status, 200, "{class}/{name}: {text}");
 }
 
 /// Lets a Worker's scheduled handler run, which must take bounded time whatever it meets.

@@ -13,6 +13,7 @@ mod signal;
 mod size;
 mod smoke;
 mod soak;
+mod storm;
 mod test;
 mod tools;
 
@@ -38,9 +39,10 @@ Tasks, as `cargo xtask <task>`:
                                      that it removes again; the token is also taken from
                                      DIALTONE_ADMIN_TOKEN. `--local` in place of the URL starts one
   soak [--minutes N] [--seed S]      plays admins, phones and strangers at random, for 10 minutes
-       [--tenth] [--scan]            if not told otherwise, then a stranger who counts through
-                                     100,000 MACs; a tenth of that with --tenth, the stranger alone
-                                     with --scan
+       [--tenth] [--scan | --storm]  if not told otherwise; beside it a stranger counts through
+                                     100,000 MACs, and an Asterisk is looked after 1,000 times over
+                                     a road on which everything goes wrong. A tenth of all that with
+                                     --tenth, one of the two alone with --scan or --storm
   test                               all checks and tests, as CI runs them
   tools                              what the other tasks need: the wasm target, the npm packages
   help                               this list

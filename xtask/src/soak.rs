@@ -11,7 +11,7 @@ use dialtone_kit::workerd::{Options, Workerd};
 use serde_json::{Value, json};
 
 use crate::admin::Admin;
-use crate::scan;
+use crate::{scan, storm};
 
 /// How long a whole soak takes if nobody says otherwise.
 const MINUTES: u64 = 10;
@@ -65,7 +65,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let mut time = Duration::from_secs(MINUTES * 60);
     let mut seed = None;
     let mut macs = scan::MACS;
-    let mut scan_alone = false;
+    let mut runs = storm::RUNS;
+    let mut alone: Option<&str> = None;
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         let mut number = || -> Result<u64> {
@@ -81,24 +82,31 @@ pub fn run(arguments: &[String]) -> Result<()> {
             "--tenth" => {
                 time = Duration::from_secs(MINUTES * 6);
                 macs = scan::MACS / 10;
+                runs = storm::RUNS / 10;
             }
-            "--scan" => scan_alone = true,
-            _ => bail!("say cargo xtask soak [--minutes N] [--seed N] [--tenth] [--scan]"),
+            "--scan" | "--storm" => alone = Some(word),
+            _ => {
+                bail!("say cargo xtask soak [--minutes N] [--seed N] [--tenth] [--scan | --storm]")
+            }
         }
     }
     let mut fresh = [0; 8];
     getrandom::fill(&mut fresh).context("this machine gives no random bytes")?;
     let seed = seed.unwrap_or(u64::from_le_bytes(fresh));
-    if scan_alone {
-        return scan::run(macs, seed);
+    match alone {
+        Some("--scan") => return scan::run(macs, seed),
+        Some(_) => return storm::run(runs, seed),
+        None => {}
     }
     // Side by side, each with a Dialtone of its own.
     thread::scope(|scope| {
         let scanning = scope.spawn(|| scan::run(macs, seed));
+        let storming = scope.spawn(|| storm::run(runs, seed));
         let soaked = soak(time, seed);
-        let scanned = scanning.join();
+        let (scanned, stormed) = (scanning.join(), storming.join());
         soaked?;
-        scanned.map_err(|_| anyhow!("the scan died"))?
+        scanned.map_err(|_| anyhow!("the scan died"))??;
+        stormed.map_err(|_| anyhow!("the storm died"))?
     })
 }
 

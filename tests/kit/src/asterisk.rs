@@ -528,6 +528,12 @@ impl Asterisk {
         &self.ami_password
     }
 
+    /// The port of the ARI and of the AMI over HTTP on 127.0.0.1.
+    #[must_use]
+    pub fn http_port(&self) -> u16 {
+        self.ports.http
+    }
+
     /// The port for SIP over UDP and over TCP on 127.0.0.1.
     #[must_use]
     pub fn sip_port(&self) -> u16 {

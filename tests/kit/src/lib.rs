@@ -3,6 +3,7 @@
 pub mod apt;
 pub mod asterisk;
 pub mod dev_vars;
+pub mod faults;
 pub mod http;
 pub mod linphone;
 pub mod npm;
