@@ -344,8 +344,9 @@ impl Memory {
             .get(username)
             .filter(|before| before.account.as_ref() == account);
         let times = before.map_or(0, |before| before.times).saturating_add(1);
-        // The PBX gave no answer while it was about this one: most likely that is no fault of its own.
-        let first = times == 1 && why == Why::Unclear;
+        // The PBX gave no answer while it was about this one, or died after it took it: most likely that is no
+        // fault of this one.
+        let first = times == 1 && matches!(why, Why::Unclear | Why::NotKept);
         let wait = if first { 0 } else { RETRY_S }
             .saturating_mul(1 << times.min(10).saturating_sub(1))
             .min(RETRY_MOST_S);

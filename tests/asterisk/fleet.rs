@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::admin::Admin;
 use crate::scene::{confirm, endpoints_of, installed, object_of, put_foreign};
 
-const ACCOUNTS: usize = 320;
+const ACCOUNTS: usize = 500;
 
 /// How many admins write at the same time.
 const ADMINS: usize = 4;
