@@ -196,6 +196,12 @@ impl Storm {
                 return Ok(());
             }
         }
+        let there = self.endpoints()?;
+        let lost = self.model.accounts.iter();
+        for (number, _) in lost.filter(|(_, (name, _))| !there.contains(name)) {
+            let path = format!("accounts/storm-{number}/status");
+            wrong = format!("{wrong}; {}", self.admin.done("GET", &path, None)?);
+        }
         bail!("not settled, {wrong}: {last}")
     }
 

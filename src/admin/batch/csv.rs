@@ -371,7 +371,7 @@ fn cells(text: &[u8], ends: &[usize]) -> Option<Vec<String>> {
     starts.zip(ends).map(cell).collect()
 }
 
-/// The header line of what [`line`] writes.
+/// The header line of what [`line()`] writes.
 #[must_use]
 pub fn header(kind: Kind) -> String {
     let names = Column::written(kind).into_iter().map(|(name, _)| name);
