@@ -197,8 +197,8 @@ impl Storm {
             }
         }
         let there = self.endpoints()?;
-        let lost = self.model.accounts.iter();
-        for (number, _) in lost.filter(|(_, (name, _))| !there.contains(name)) {
+        let accounts = self.model.accounts.iter();
+        for (number, _) in accounts.filter(|(_, (name, _))| !there.contains(name)) {
             let path = format!("accounts/storm-{number}/status");
             wrong = format!("{wrong}; {}", self.admin.done("GET", &path, None)?);
         }
