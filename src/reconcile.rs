@@ -52,7 +52,7 @@ const WAITS: usize = 100;
 const RETRY_S: u64 = 60;
 
 /// When what Asterisk took is surely on its disk, in seconds. It writes once a second.
-const SETTLED_AFTER_S: u64 = 10;
+const SETTLED_AFTER_S: u64 = 3;
 
 const RETRY_MOST_S: u64 = 1_800;
 
@@ -310,6 +310,13 @@ impl Memory {
         });
         unsettled.names.insert(username.clone());
         unsettled.since = now;
+    }
+
+    /// Whether what was last written of a name may still be lost.
+    #[must_use]
+    pub fn is_unsettled(&self, username: &Username) -> bool {
+        let unsettled = self.unsettled.as_ref();
+        unsettled.is_some_and(|unsettled| unsettled.names.contains(username))
     }
 
     /// Notes which process the PBX is. If it is another one than took what was written last, all of that

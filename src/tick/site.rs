@@ -473,7 +473,10 @@ impl<W: World> Site<'_, W> {
         }
         // What Asterisk removed just before it died is there again. So the tombstone goes when a later run
         // finds nothing left.
-        if !removed {
+        if removed {
+            let now = self.run.world.now();
+            self.memory.note_written(username, self.started, now);
+        } else if !self.memory.is_unsettled(username) {
             self.run.spend(1);
             self.run.world.r2().delete(&tombstone).await?;
         }
