@@ -612,8 +612,10 @@ impl<W: World> Run<'_, W> {
         let turn = self.world.now();
         let ari = Ari::new(self.world, &self.calls, id, stored)?;
         let (before, version) = self.recall(id).await?;
-        let followed_since = match (&version, last.followed_since) {
-            (Some(_), since) if since > Timestamp::default() => since,
+        // Of a PBX without accounts there is nothing to remember, and so nothing that was lost.
+        let lost = version.is_none() && last.report.accounts > 0;
+        let followed_since = match last.followed_since {
+            since if since > Timestamp::default() && !lost => since,
             _ => self.began,
         };
         let none = Tombstones::default();
