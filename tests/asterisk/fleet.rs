@@ -19,8 +19,8 @@ const ACCOUNTS: usize = 500;
 /// How many admins write at the same time.
 const ADMINS: usize = 4;
 
-/// More than the most runs that five hundred accounts of one PBX take, at fifty actions each.
-const RUNS: usize = 16;
+/// More than the most runs that five hundred accounts of one PBX take, at fifty actions each; a deleted one takes two.
+const RUNS: usize = 40;
 
 /// How long a deleted endpoint may still be listed.
 const LINGERS: Duration = Duration::from_secs(10);
