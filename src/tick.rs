@@ -139,6 +139,18 @@ pub struct PbxSummary {
 }
 
 impl PbxSummary {
+    /// Since when the list of accounts is followed, for a run that `began` now and finds a memory of the
+    /// PBX or none.
+    fn followed_by(&self, remembered: bool, began: Timestamp) -> Timestamp {
+        // Of a PBX without accounts there is nothing to remember, and so nothing that was lost.
+        let forgotten = !remembered && self.report.accounts > 0;
+        if forgotten || self.followed_since == Timestamp::default() {
+            began
+        } else {
+            self.followed_since
+        }
+    }
+
     /// What goes on being true of a PBX that says nothing.
     fn carried(&self, outcome: &str) -> Self {
         Self {
@@ -612,12 +624,7 @@ impl<W: World> Run<'_, W> {
         let turn = self.world.now();
         let ari = Ari::new(self.world, &self.calls, id, stored)?;
         let (before, version) = self.recall(id).await?;
-        // Of a PBX without accounts there is nothing to remember, and so nothing that was lost.
-        let lost = version.is_none() && last.report.accounts > 0;
-        let followed_since = match last.followed_since {
-            since if since > Timestamp::default() && !lost => since,
-            _ => self.began,
-        };
+        let followed_since = last.followed_by(version.is_some(), self.began);
         let none = Tombstones::default();
         let tombstones = common.tombstones.get(id).unwrap_or(&none);
         let marks = common.marks.get(id);

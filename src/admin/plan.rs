@@ -168,7 +168,8 @@ pub async fn confirm<W: World>(
     let mut errors = Vec::new();
     let differs = |pointer| FieldError::new(pointer, "is not what is there now: look at the plan");
     if named.deletes.is_none() && named.offline.is_none() {
-        errors.push(FieldError::new("", "must name deletes or offline"));
+        let detail = "must name what is confirmed, or /offline must";
+        errors.push(FieldError::new("/deletes", detail));
     }
     let mut confirmed = Confirmed::default();
     if let Some(digest) = &named.deletes {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use http::{Response, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::problem::{Failure, Kind as ProblemKind, Problem};
 use super::save::{Context, not_found};
@@ -39,12 +39,8 @@ pub async fn now<W: World>(
     request: &Request,
     mac: Mac,
 ) -> Result<Response<Vec<u8>>, Failure> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Nothing {}
-
     super::no_parameters(request)?;
-    let Nothing {} = body::parse(body::object(request)?)?;
+    body::nothing(request)?;
     if device::load(world, context, mac).await?.record.decoy {
         let detail = "the device is a decoy: there is no phone to be told";
         return Err(Problem::new(ProblemKind::InUse, detail).into());

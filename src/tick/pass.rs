@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::finish::{CHANGED_GONE, CHANGED_NAME, CHANGED_ROTATING, GONE_AT, Listed};
 use crate::json;
 use crate::key::{self, Kind};
-use crate::ports::{Level, Mappings, Objects, Page, World};
+use crate::ports::{Level, Mappings, ObjectEntry, Objects, Page, World};
 use crate::reconcile::Desired;
 use crate::reconcile::breaker::Tombstones;
 use crate::reconcile::known::{ListedAccount, Listing, Mark, Wanted};
@@ -198,36 +198,25 @@ impl<W: World> Run<'_, W> {
     /// The marks of changes, by PBX: under `prefix`, of one or of all.
     pub(super) async fn list_marks(&self, prefix: &str) -> Result<BTreeMap<Id, Marks>, Fault> {
         let mut marks: BTreeMap<Id, Marks> = BTreeMap::new();
-        let mut after = None;
-        for _ in 0..R2_PAGES {
-            self.spend(1);
-            let page = (self.world.r2())
-                .list(prefix, after.as_deref(), PAGE)
-                .await?;
-            for entry in page.entries {
-                let Some((pbx, account, rev)) = key::parse_changed(&entry.key) else {
-                    continue;
-                };
-                let marks = marks.entry(pbx).or_default();
-                let username = entry.metadata.get(CHANGED_NAME);
-                if let Some(username) = username.and_then(|n| Username::try_from(n.as_str()).ok()) {
-                    let says = |what: &str| entry.metadata.contains_key(what);
-                    marks.changed.push(Mark {
-                        desired: Desired {
-                            username,
-                            account,
-                            rev,
-                            rotating: says(CHANGED_ROTATING),
-                        },
-                        gone: says(CHANGED_GONE),
-                    });
-                }
-                marks.keys.push(entry.key);
+        for entry in self.list_r2(prefix).await? {
+            let Some((pbx, account, rev)) = key::parse_changed(&entry.key) else {
+                continue;
+            };
+            let marks = marks.entry(pbx).or_default();
+            let username = entry.metadata.get(CHANGED_NAME);
+            if let Some(username) = username.and_then(|n| Username::try_from(n.as_str()).ok()) {
+                let says = |what: &str| entry.metadata.contains_key(what);
+                marks.changed.push(Mark {
+                    desired: Desired {
+                        username,
+                        account,
+                        rev,
+                        rotating: says(CHANGED_ROTATING),
+                    },
+                    gone: says(CHANGED_GONE),
+                });
             }
-            after = page.cursor;
-            if after.is_none() {
-                break;
-            }
+            marks.keys.push(entry.key);
         }
         for marks in marks.values_mut() {
             // By number, not by letter.
@@ -242,26 +231,32 @@ impl<W: World> Run<'_, W> {
         prefix: &str,
     ) -> Result<BTreeMap<Id, Tombstones>, Fault> {
         let mut tombstones: BTreeMap<Id, Tombstones> = BTreeMap::new();
+        for entry in self.list_r2(prefix).await? {
+            let Some((pbx, username)) = key::parse_gone(&entry.key) else {
+                continue;
+            };
+            let at = entry.metadata.get(GONE_AT).and_then(|at| at.parse().ok());
+            let at = at.map(Timestamp).unwrap_or_default();
+            tombstones.entry(pbx).or_default().insert(username, at);
+        }
+        Ok(tombstones)
+    }
+
+    /// The first [`R2_PAGES`] pages of what lies under a prefix.
+    async fn list_r2(&self, prefix: &str) -> Result<Vec<ObjectEntry>, Fault> {
+        let mut entries = Vec::new();
         let mut after = None;
         for _ in 0..R2_PAGES {
             self.spend(1);
-            let page = (self.world.r2())
-                .list(prefix, after.as_deref(), PAGE)
-                .await?;
-            for entry in page.entries {
-                let Some((pbx, username)) = key::parse_gone(&entry.key) else {
-                    continue;
-                };
-                let at = entry.metadata.get(GONE_AT).and_then(|at| at.parse().ok());
-                let at = at.map(Timestamp).unwrap_or_default();
-                tombstones.entry(pbx).or_default().insert(username, at);
-            }
+            let r2 = self.world.r2();
+            let page = r2.list(prefix, after.as_deref(), PAGE).await?;
+            entries.extend(page.entries);
             after = page.cursor;
             if after.is_none() {
                 break;
             }
         }
-        Ok(tombstones)
+        Ok(entries)
     }
 
     /// Takes marks away.

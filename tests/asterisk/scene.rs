@@ -226,9 +226,12 @@ pub fn put_foreign(asterisk: &Asterisk, class: &str, name: &str, fields: &[(&str
 /// Lets a Worker's scheduled handler run, which must take bounded time whatever it meets.
 #[track_caller]
 pub fn run(worker: &Workerd) -> Value {
-    let start = Instant::now();
+    let busy = || worker.log().matches(r#"{"event":"tick.busy"}"#).count();
+    let (start, before) = (Instant::now(), busy());
     worker.trigger_cron().unwrap();
     let took = start.elapsed();
+    // Else what follows would be what an earlier run said.
+    assert_eq!(busy(), before, "another run was under way");
     assert!(took < RUN, "the run took {took:?}");
     let run = Admin::of(worker).get("status")["reconcile"].clone();
     assert_eq!(run["accounts"], "ok", "{run}");
