@@ -161,7 +161,6 @@ fn topic(event: &Event) -> Option<Topic> {
         "phone.refused" => Some(Topic::Refused),
         "claim.contested" => Some(Topic::Contested),
         action if action.starts_with("breaker.") => Some(Topic::Breaker),
-        "rollout.stopped" => Some(Topic::RolloutStopped),
         _ => None,
     }
 }

@@ -144,8 +144,6 @@ pub enum Topic {
     Contested,
     /// At a PBX too much changed at once to be believed or done.
     Breaker,
-    /// A roll-out was stopped.
-    RolloutStopped,
 }
 
 /// Where entries of the audit go.
