@@ -101,10 +101,12 @@ pub fn run(arguments: &[String]) -> Result<()> {
     // Side by side, each with a Dialtone of its own.
     thread::scope(|scope| {
         let scanning = scope.spawn(|| scan::run(macs, seed));
+        let storming = scope.spawn(|| storm::run(runs, seed));
         let soaked = soak(time, seed);
-        let scanned = scanning.join();
+        let (scanned, stormed) = (scanning.join(), storming.join());
         soaked?;
-        scanned.map_err(|_| anyhow!("the scan died"))?
+        scanned.map_err(|_| anyhow!("the scan died"))??;
+        stormed.map_err(|_| anyhow!("the storm died"))?
     })
 }
 
