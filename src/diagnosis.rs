@@ -7,6 +7,7 @@
 use serde::Serialize;
 
 use crate::mac::Mac;
+use crate::reconcile::breaker::Scope;
 use crate::reconcile::{Memory, Pushed, Registration, Trouble, Why as Failed};
 use crate::record::Stored;
 use crate::record::account::Account;
@@ -593,10 +594,13 @@ impl AccountFacts<'_> {
             .run
             .and_then(|(_, summary)| summary.report.breaker.offline.as_ref());
         if let Some(held) = held {
+            let (who, at) = match held.scope {
+                Scope::Pbx => (format!("The PBX {}", record.pbx), "the PBX"),
+                Scope::Tenant => ("The tenant's PBXes together".to_owned(), "them"),
+            };
             let detail = format!(
-                "The PBX {} lost {} of {} phones at once: they are not taken for offline for three minutes. Look \
-                 at the PBX.",
-                record.pbx, held.count, held.of
+                "{who} lost {} of {} phones at once: they are not taken for offline for three minutes. Look at {at}.",
+                held.count, held.of
             );
             found.add(Code::PbxDoubtful, Some(held.since), detail);
             return false;

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use self::breaker::{Breaker, Confirmed, GRACE_S, Held, Scope, Tombstones, trips};
+use self::breaker::{Breaker, Confirmed, GRACE_S, Held, Lost, Scope, Tombstones, trips};
 use self::known::{Listing, Mark, Wanted};
 use crate::json;
 use crate::record::pbx::Mode;
@@ -517,6 +517,8 @@ pub struct Report {
     pub online: u32,
     /// Those without.
     pub offline: u32,
+    /// Phones of our accounts that were registered before and are not now, believed or not.
+    pub lost: Lost,
     /// What is to be done; in `observe` what `push` would do.
     pub due: Counts,
     /// Accounts and tombstones that wait after a failure.
@@ -577,6 +579,8 @@ pub struct Situation<'a> {
     pub tombstones: &'a Tombstones,
     /// How many of its tenant's accounts have a tombstone, and how many accounts those are of.
     pub at_tenant: (u32, u32),
+    /// The phones that went offline at its tenant's other PBXes, as far as those say.
+    pub lost_elsewhere: Lost,
     /// What an admin let pass.
     pub confirmed: &'a Confirmed,
     /// What was held in the run before.
@@ -627,7 +631,8 @@ pub fn look(situation: &Situation<'_>, mut memory: Memory) -> (Memory, Plan) {
             return (memory, plan);
         }
     };
-    let unlikely = unlikely(endpoints, &memory);
+    let lost = lost(&situation.observed, &memory);
+    let unlikely = unlikely(endpoints, &memory, lost, situation.lost_elsewhere);
     memory.doubt = unlikely.as_ref().map(|unlikely| {
         let former = memory
             .doubt
@@ -651,11 +656,11 @@ pub fn look(situation: &Situation<'_>, mut memory: Memory) -> (Memory, Plan) {
                 return (memory, plan);
             }
             Unlikely::Empty => {}
-            Unlikely::Jump { lost, of } if !believed => {
+            Unlikely::Jump { scope, lost } if !believed => {
                 held = Some(Held {
-                    scope: Scope::Pbx,
-                    count: *lost,
-                    of: *of,
+                    scope: *scope,
+                    count: lost.count,
+                    of: lost.of,
                     since: doubt.since,
                     confirm: breaker::digest_of_offline(doubt.since),
                 });
@@ -674,6 +679,7 @@ pub fn look(situation: &Situation<'_>, mut memory: Memory) -> (Memory, Plan) {
     );
     let mut plan = plan(situation, &desired, endpoints, &memory);
     plan.report.breaker.offline = held;
+    plan.report.lost = lost;
     (memory, plan)
 }
 
@@ -681,8 +687,8 @@ pub fn look(situation: &Situation<'_>, mut memory: Memory) -> (Memory, Plan) {
 enum Unlikely {
     /// Every endpoint that we know is gone.
     Empty,
-    /// Many phones went offline at once.
-    Jump { lost: u32, of: u32 },
+    /// Many phones went offline at once: of the PBX, or of its tenant's together.
+    Jump { scope: Scope, lost: Lost },
 }
 
 impl Unlikely {
@@ -694,19 +700,28 @@ impl Unlikely {
     }
 }
 
-/// Whether what was seen looks rather like a failure of the PBX than like the truth.
-fn unlikely(endpoints: &BTreeMap<String, Reach>, memory: &Memory) -> Option<Unlikely> {
+/// Whether every endpoint that we know is gone.
+fn is_empty(endpoints: &BTreeMap<String, Reach>, memory: &Memory) -> bool {
     let known: BTreeSet<&Username> = memory
         .pushed
         .keys()
         .chain(memory.registrations.keys())
         .collect();
-    if known.len() >= MANY_GONE
+    known.len() >= MANY_GONE
         && !known
             .iter()
             .any(|name| endpoints.contains_key(name.as_str()))
-    {
-        return Some(Unlikely::Empty);
+}
+
+/// The phones that a PBX says, for the first time, are not registered any more; none if nothing is concluded
+/// from what it says.
+#[must_use]
+pub fn lost(observed: &Observed, memory: &Memory) -> Lost {
+    let Observed::Endpoints(endpoints) = observed else {
+        return Lost::default();
+    };
+    if is_empty(endpoints, memory) {
+        return Lost::default();
     }
     let were = memory
         .registrations
@@ -714,10 +729,32 @@ fn unlikely(endpoints: &BTreeMap<String, Reach>, memory: &Memory) -> Option<Unli
         .filter(|(_, registration)| registration.online);
     let gone =
         |name: &Username| matches!(endpoints.get(name.as_str()), None | Some(Reach::Offline));
-    let lost = were.clone().filter(|(name, _)| gone(name)).count();
-    let of = u32::try_from(were.count()).unwrap_or(u32::MAX);
-    let lost = u32::try_from(lost).unwrap_or(u32::MAX);
-    trips(lost, of).then_some(Unlikely::Jump { lost, of })
+    Lost {
+        count: number(were.clone().filter(|(name, _)| gone(name)).count()),
+        of: number(were.count()),
+    }
+}
+
+/// Whether what was seen looks rather like a failure of the PBX, or of what is before several of them, than
+/// like the truth.
+fn unlikely(
+    endpoints: &BTreeMap<String, Reach>,
+    memory: &Memory,
+    lost: Lost,
+    elsewhere: Lost,
+) -> Option<Unlikely> {
+    if is_empty(endpoints, memory) {
+        return Some(Unlikely::Empty);
+    }
+    if lost.trips() {
+        let scope = Scope::Pbx;
+        return Some(Unlikely::Jump { scope, lost });
+    }
+    let together = lost.and(elsewhere);
+    (lost.count > 0 && together.trips()).then_some(Unlikely::Jump {
+        scope: Scope::Tenant,
+        lost: together,
+    })
 }
 
 /// Brings the registrations up to date; a time changes only together with the state. What went
@@ -1113,6 +1150,7 @@ mod tests {
         observed: Observed,
         tombstones: Tombstones,
         at_tenant: (u32, u32),
+        lost_elsewhere: Lost,
         confirmed: Confirmed,
         before: Breaker,
         round: Round,
@@ -1128,6 +1166,7 @@ mod tests {
                 observed: seen(&[]),
                 tombstones: Tombstones::default(),
                 at_tenant: (0, 0),
+                lost_elsewhere: Lost::default(),
                 confirmed: Confirmed::default(),
                 before: Breaker::default(),
                 round: Round::default(),
@@ -1169,6 +1208,7 @@ mod tests {
                 observed: self.observed,
                 tombstones: &self.tombstones,
                 at_tenant: self.at_tenant,
+                lost_elsewhere: self.lost_elsewhere,
                 confirmed: &self.confirmed,
                 before: &self.before,
                 round: &self.round,
@@ -1462,6 +1502,83 @@ mod tests {
             (confirmed(NOW.plus(119)), confirmed(NOW.plus(120))),
             (15, 2)
         );
+    }
+
+    #[test]
+    fn few_phones_that_go_together_with_many_elsewhere_are_not_believed_at_once_either() {
+        let names: Vec<String> = (0..40).map(|n| format!("n{n:02}")).collect();
+        let wanted: Vec<Desired> = names
+            .iter()
+            .map(|name| desired(name, &format!("a-{name}"), 1))
+            .collect();
+        let all = |online: usize| {
+            let reach = |n| {
+                if n < online {
+                    Reach::Online
+                } else {
+                    Reach::Offline
+                }
+            };
+            let seen_ones: Vec<_> = names
+                .iter()
+                .enumerate()
+                .map(|(n, name)| (name.as_str(), reach(n)))
+                .collect();
+            seen(&seen_ones)
+        };
+        let run = |at: u64, online, elsewhere: (u32, u32), memory| {
+            let run = Run {
+                desired: Some(&wanted),
+                observed: all(online),
+                lost_elsewhere: Lost {
+                    count: elsewhere.0,
+                    of: elsewhere.1,
+                },
+                now: NOW.plus(at),
+                ..Run::default()
+            };
+            run.look(memory)
+        };
+        let online = |memory: &Memory| memory.registrations.values().filter(|r| r.online).count();
+        let (full, plan) = run(0, 20, (0, 0), Memory::default());
+        assert_eq!(plan.report.lost, Lost { count: 0, of: 0 });
+        // Three of twenty here, and seven of twenty elsewhere: ten of forty are too many.
+        let (held, plan) = run(60, 17, (7, 20), full.clone());
+        let offline = plan.report.breaker.offline.unwrap();
+        assert_eq!(
+            (offline.scope, offline.count, offline.of, offline.since),
+            (Scope::Tenant, 10, 40, NOW.plus(60))
+        );
+        assert_eq!(
+            (online(&held), plan.report.lost),
+            (20, Lost { count: 3, of: 20 })
+        );
+        // All else goes on.
+        assert_eq!((plan.unknown, plan.actions.len()), (None, 40));
+        // Believed in the end, with the time at which it began, as long as the others are gone.
+        let (gone, plan) = run(240, 17, (7, 20), held.clone());
+        assert!(plan.report.breaker.is_closed());
+        let since = |memory: &Memory, at: u64| {
+            let gone = memory
+                .registrations
+                .values()
+                .filter(|seen| !seen.online && seen.ever_online);
+            gone.filter(|seen| seen.since == NOW.plus(at)).count()
+        };
+        assert_eq!((online(&gone), since(&gone, 60), gone.doubt), (17, 3, None));
+        // One fewer elsewhere, or more that stay, and it is life.
+        for elsewhere in [(6, 20), (7, 30), (0, 0)] {
+            let (gone, plan) = run(60, 17, elsewhere, full.clone());
+            assert!(plan.report.breaker.is_closed(), "{elsewhere:?}");
+            assert_eq!((online(&gone), since(&gone, 60)), (17, 3), "{elsewhere:?}");
+        }
+        // Where nobody goes, nothing is held, whatever happens elsewhere; and whoever comes is believed.
+        let (more, plan) = run(60, 30, (20, 20), full.clone());
+        assert!(plan.report.breaker.is_closed());
+        assert_eq!(online(&more), 30);
+        // What is too much here alone is said as that.
+        let (_, plan) = run(60, 5, (7, 20), full);
+        assert_eq!(plan.report.breaker.offline.unwrap().scope, Scope::Pbx);
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Effective {
             ntp_server: settings.ntp_server.unwrap_or_else(Host::ntp_pool),
             clock_24h: settings.clock_24h.unwrap_or(true),
             codecs: settings.codecs.map_or_else(
-                || vec![Codec::G722, Codec::Pcma, Codec::Pcmu],
+                || Codec::DEFAULT.to_vec(),
                 |codecs| codecs.as_slice().to_vec(),
             ),
             dtmf: settings.dtmf.unwrap_or_default(),

@@ -18,8 +18,9 @@ use crate::json;
 use crate::keys::{Keys, hex};
 use crate::record::account::{Account, Slot};
 use crate::record::pbx::{Pbx, Srtp};
+use crate::record::settings::Codec;
 use crate::secret::Secret;
-use crate::text::{Id, Username};
+use crate::text::{Id, Mailbox, Username};
 
 /// The field that says whose an object is: the account's id. Asterisk keeps fields that begin with
 /// `@` and gives them no meaning.
@@ -29,11 +30,7 @@ pub const MARK: &str = "@dialtone";
 pub const HASH: &str = "@dialtone_hash";
 
 /// Rises when this file makes other objects of the same records, so that all are pushed again.
-const FORM: u32 = 1;
-
-/// The codecs of an endpoint, best first: wide band, then G.711 for everybody. Never empty: an
-/// endpoint without `allow` is stored by Asterisk and can then be neither read nor deleted.
-const CODECS: &str = "g722,alaw,ulaw";
+const FORM: u32 = 2;
 
 /// The longest registration, in seconds: how late a phone that was unplugged is seen to be offline.
 /// Asterisk asks nobody in between (`qualify_frequency`): a phone that does not answer OPTIONS would
@@ -188,8 +185,8 @@ impl PjsipObjects {
 
 /// What an Asterisk must hold for an account that sits on so many `devices`.
 ///
-/// A `PUT` merges into what is there, so every field that was ever set is always set. The account's
-/// `voicemail` is what a key dials and no mailbox, so `mailboxes` is left alone.
+/// A `PUT` merges into what is there, so every field that was ever set is always set, an empty
+/// `mailboxes` too. The account's `voicemail` is what a key dials and no mailbox.
 ///
 /// # Errors
 /// A [`Fault`] of the keys.
@@ -220,6 +217,7 @@ pub fn objects(
     let auths: Vec<String> = std::iter::once(name.to_owned())
         .chain(former.keys().map(|slot| slot.object(&account.username)))
         .collect();
+    let mailbox = account.mailbox.as_ref().map_or("", Mailbox::as_str);
     let aor = vec![
         // One for each phone: a phone that came back from behind another port of its NAT replaces
         // its former self, first of all one that does not answer any more.
@@ -228,13 +226,15 @@ pub fn objects(
         ("remove_unavailable", yes()),
         ("qualify_frequency", "0".to_owned()),
         ("maximum_expiration", LONGEST_REGISTRATION_S.to_string()),
+        // For phones that subscribe to it; the endpoint's is for those that do not.
+        ("mailboxes", mailbox.to_owned()),
         (MARK, id.to_string()),
     ];
     let mut endpoint = vec![
         ("context", pbx.context.to_string()),
         // Before `allow`, whose codecs it would otherwise take away again.
         ("disallow", "all".to_owned()),
-        ("allow", CODECS.to_owned()),
+        ("allow", allow(pbx)),
         ("auth", auths.join(",")),
         ("aors", name.to_owned()),
         (
@@ -250,6 +250,11 @@ pub fn objects(
         ("force_rport", yes()),
         ("rewrite_contact", yes()),
         ("dtmf_mode", "rfc4733".to_owned()),
+        ("mailboxes", mailbox.to_owned()),
+        // Without the first, Asterisk 22.10 refuses a subscription (500). With it and aggregation, a phone
+        // that has subscribed is told "no messages" each time that it registers again.
+        ("mwi_subscribe_replaces_unsolicited", yes()),
+        ("aggregate_mwi", no()),
         (MARK, id.to_string()),
     ];
     let mut whole = serde_json::to_vec(&(
@@ -285,10 +290,25 @@ fn auth(pbx: &Pbx, id: &Id, login: &Username, password: &Secret) -> Fields {
     ])
 }
 
+/// The value of `allow`. Never empty, and only names that Asterisk 22 has: it refuses an endpoint with
+/// another, and stores one without any that can then be neither read nor deleted.
+fn allow(pbx: &Pbx) -> String {
+    let name = |codec: &Codec| match codec {
+        Codec::G722 => "g722",
+        Codec::Pcma => "alaw",
+        Codec::Pcmu => "ulaw",
+        Codec::G729 => "g729",
+        Codec::Opus => "opus",
+    };
+    let names: Vec<&str> = pbx.codecs().iter().map(name).collect();
+    names.join(",")
+}
+
 /// Names what of a PBX's record is in every object there: if it changes, all are pushed again.
 #[must_use]
 pub fn shape(pbx: &Pbx) -> String {
-    let text = format!("{FORM} {} {} {:?}", pbx.context, pbx.realm, pbx.sip.srtp);
+    let (context, realm, srtp, allow) = (&pbx.context, &pbx.realm, pbx.sip.srtp, allow(pbx));
+    let text = format!("{FORM} {context} {realm} {srtp:?} {allow}");
     hex(Sha256::digest(text)
         .first_chunk::<4>()
         .map_or(&[], |start| start))
@@ -544,7 +564,7 @@ mod tests {
     fn account(display: &str) -> Account {
         serde_json::from_value(serde_json::json!({
             "tenant": "acme", "pbx": "main", "username": "1001", "auth_username": "dig-1001",
-            "display_name": display, "voicemail": "*97",
+            "display_name": display, "voicemail": "*97", "mailbox": "1001@phones",
         }))
         .unwrap()
     }
@@ -608,7 +628,6 @@ mod tests {
         ] {
             assert_eq!(made.endpoint.get(name), Some(value), "{name}");
         }
-        assert_eq!(made.endpoint.get("mailboxes"), None);
         assert!(!format!("{made:?}").contains(&cred));
     }
 
@@ -634,6 +653,91 @@ mod tests {
                 endpoint.get("media_encryption_optimistic"),
                 Some(optimistic)
             );
+        }
+    }
+
+    /// The objects of an account with these members more, at a PBX with these.
+    fn made_of(
+        pbx_has: &serde_json::Value,
+        account_has: &serde_json::Value,
+    ) -> (PjsipObjects, String) {
+        let with = |record: serde_json::Value, more: &serde_json::Value| {
+            let mut record = record;
+            let members = record.as_object_mut().unwrap();
+            for (name, value) in more.as_object().unwrap() {
+                members.insert(name.clone(), value.clone());
+            }
+            record
+        };
+        let pbx = with(serde_json::to_value(pbx("off")).unwrap(), pbx_has);
+        let pbx: Pbx = serde_json::from_value(pbx).unwrap();
+        let account = with(serde_json::to_value(account("Anna")).unwrap(), account_has);
+        let account: Account = serde_json::from_value(account).unwrap();
+        let objects = objects(
+            &pbx,
+            &id("acme-1001"),
+            &account,
+            &secret("pw"),
+            &[],
+            1,
+            &keys(),
+        );
+        (objects.unwrap(), shape(&pbx))
+    }
+
+    #[test]
+    fn phones_are_told_of_the_accounts_mailbox_subscribed_or_not_and_of_none_without() {
+        let none = serde_json::json!({});
+        let (with, _) = made_of(&none, &none);
+        let (without, _) = made_of(&none, &serde_json::json!({ "mailbox": null }));
+        let (other, _) = made_of(&none, &serde_json::json!({ "mailbox": "1002@phones" }));
+        for (objects, expected) in [
+            (&with, "1001@phones"),
+            (&without, ""),
+            (&other, "1002@phones"),
+        ] {
+            for fields in [&objects.endpoint, &objects.aor] {
+                // Said even if it is empty: a PUT leaves alone what it does not name.
+                assert_eq!(fields.get("mailboxes"), Some(expected));
+            }
+            let endpoint = &objects.endpoint;
+            assert_eq!(
+                endpoint.get("mwi_subscribe_replaces_unsolicited"),
+                Some("yes")
+            );
+            assert_eq!(endpoint.get("aggregate_mwi"), Some("no"));
+        }
+        assert!(with.hash != without.hash && with.hash != other.hash);
+    }
+
+    #[test]
+    fn the_codecs_are_the_pbxs_in_its_order_by_the_names_that_asterisk_has() {
+        let none = serde_json::json!({});
+        let (plain, usual) = made_of(&none, &none);
+        assert_eq!(plain.endpoint.get("allow"), Some("g722,alaw,ulaw"));
+        let same = serde_json::json!({ "codecs": ["g722", "pcma", "pcmu"] });
+        assert_eq!(made_of(&same, &none), (plain.clone(), usual.clone()));
+        let mut seen = vec![(plain.hash, usual)];
+        for (codecs, expected) in [
+            (serde_json::json!(["pcma"]), "alaw"),
+            (
+                serde_json::json!(["pcmu", "pcma", "g722"]),
+                "ulaw,alaw,g722",
+            ),
+            (serde_json::json!(["opus", "g729"]), "opus,g729"),
+        ] {
+            let (made, shape) = made_of(&serde_json::json!({ "codecs": codecs }), &none);
+            assert_eq!(made.endpoint.get("allow"), Some(expected));
+            // Asterisk takes the codecs in the order of the fields.
+            let names: Vec<_> = made.endpoint.list().iter().map(|f| f.attribute).collect();
+            let place = |name| names.iter().position(|other| *other == name);
+            assert!(place("disallow") < place("allow"));
+            // So that what is there is pushed again.
+            assert!(
+                seen.iter()
+                    .all(|(hash, other)| *hash != made.hash && *other != shape)
+            );
+            seen.push((made.hash, shape));
         }
     }
 
@@ -898,7 +1002,8 @@ mod tests {
                 let body: serde_json::Value = serde_json::from_slice(&made.of(class).body().unwrap()).unwrap();
                 for field in body["fields"].as_array().unwrap() {
                     assert!(field["attribute"].is_string() && field["value"].is_string());
-                    assert!(!field["value"].as_str().unwrap().is_empty(), "{field}");
+                    let may_be_empty = field["attribute"] == "mailboxes";
+                    assert!(may_be_empty || !field["value"].as_str().unwrap().is_empty(), "{field}");
                 }
             }
             let caller = made.endpoint.get("callerid").unwrap();

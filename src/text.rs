@@ -191,6 +191,29 @@ text_type! {
 }
 
 text_type! {
+    /// A mailbox at the PBX with its context (`voicemail.conf`), such as `1001@default`: ASCII letters,
+    /// digits, `-`, `_` and `.`, each part 1 to 79 of them, the most that Asterisk's voicemail keeps.
+    ///
+    /// Asterisk takes any text for the names of mailboxes and splits it at `,`; one without its context is
+    /// nobody's, and its lamp never goes on.
+    Mailbox, |text| {
+        let Some((name, context)) = text.split_once('@') else {
+            return Err("must have a context behind an @, such as 1001@default".to_owned());
+        };
+        for (part, what) in [(name, "the mailbox before the @"), (context, "the context behind the @")] {
+            only(
+                part,
+                79,
+                |c| c.is_ascii_alphanumeric() || "-_.".contains(c),
+                "ASCII letters, digits, '-', '_' and '.'",
+            )
+            .map_err(|wrong| format!("{wrong}: {what}"))?;
+        }
+        Ok(())
+    }
+}
+
+text_type! {
     /// Numbers that belong together: digits, `*`, `#`, `+`, `x` for any digit, sets such as `[2-9]`,
     /// and at the end `.` for any further digits (the common part of RFC 3435's digit maps and the
     /// vendors' own).
@@ -477,6 +500,37 @@ mod tests {
     }
 
     #[test]
+    fn a_mailbox_is_one_and_has_its_context() {
+        for fine in [
+            "1001@default",
+            "a.b-c_d@Berlin",
+            &format!("{0}@{0}", "1".repeat(79)),
+        ] {
+            assert!(Mailbox::try_from(fine).is_ok(), "{fine}");
+        }
+        let long = "1".repeat(80);
+        for (wrong, why) in [
+            ("", "context behind an @"),
+            ("1001", "context behind an @"),
+            ("1001@", "1 to 79 characters: the context"),
+            ("@default", "1 to 79 characters: the mailbox"),
+            ("1001@default,1002@default", "may hold only"),
+            ("1001@a@b", "may hold only"),
+            ("1001 @default", "may hold only"),
+            ("1001@d\u{e9}fault", "may hold only"),
+            ("1001@default\n", "may hold only"),
+            (
+                &format!("{long}@default"),
+                "1 to 79 characters: the mailbox",
+            ),
+            (&format!("1001@{long}"), "1 to 79 characters: the context"),
+        ] {
+            let error = Mailbox::try_from(wrong).unwrap_err();
+            assert!(error.contains(why), "{wrong:?}: {error}");
+        }
+    }
+
+    #[test]
     fn a_dial_pattern_is_digits_sets_and_a_last_dot() {
         for fine in [
             "x", "110", "0x.", "[2-9]xxx", "*xx", "+49x.", "#9", "1[05]x",
@@ -520,6 +574,15 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn no_mailbox_is_two_or_none_to_asterisk(text in "\\PC*|[01a@,. ]{0,8}|[a-z]{1,4}@[a-z]{1,4}") {
+            if let Ok(mailbox) = Mailbox::try_from(text.clone()) {
+                let parts: Vec<&str> = mailbox.as_str().split('@').collect();
+                assert!(matches!(parts.as_slice(), [name, context] if !name.is_empty() && !context.is_empty()));
+                assert!(!text.contains(|c: char| c == ',' || c.is_whitespace() || !c.is_ascii()));
+            }
+        }
+
         #[test]
         fn what_is_a_display_name_is_one_line(text in "\\PC*|[\\x00-\\x20\\u{80}-\\u{9f}a]*") {
             if let Ok(name) = DisplayName::try_from(text.clone()) {

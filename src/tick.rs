@@ -21,7 +21,7 @@ use crate::finish;
 use crate::json;
 use crate::key;
 use crate::ports::{Level, Object, Objects, Only, World};
-use crate::reconcile::breaker::{Breaker, Confirmed, Tombstones};
+use crate::reconcile::breaker::{Breaker, Confirmed, Lost, Tombstones};
 use crate::reconcile::known::{Listing, Mark};
 use crate::reconcile::{
     self, Action, Counts, Desired, Memory, Observed, Plan, Report, Round, Situation,
@@ -223,9 +223,31 @@ struct Seen<'a> {
     complete: bool,
     tombstones: &'a Tombstones,
     at_tenant: (u32, u32),
+    lost_elsewhere: Lost,
     before: &'a Breaker,
     round: &'a Round,
     checks: usize,
+}
+
+/// A PBX that was asked, before anything is decided.
+struct Asked {
+    stored: Stored<Pbx>,
+    /// What the last run said of it.
+    last: PbxSummary,
+    /// What is remembered of it, and the version of that.
+    memory: Memory,
+    version: Option<String>,
+    observed: Observed,
+    /// How many looks there are for it in this run.
+    checks: usize,
+}
+
+/// How far a PBX's turn is.
+enum Turn {
+    /// It is over: what there is to say of it, if it is there.
+    Over(Option<PbxSummary>),
+    /// It lost some phones, few for itself: what its tenant's other PBXes say is waited for.
+    Waits(Box<Asked>),
 }
 
 /// A run under way.
@@ -452,47 +474,89 @@ impl<W: World> Run<'_, W> {
         let turns = in_turn(ids, &common.last, self.began);
         let common = &common;
         let work = turns.into_iter().map(|id| async {
-            let mut summary = self.look_after(&id, common, known).await;
-            if let Some(summary) = &mut summary {
-                let before = common.last.pbxes.get(&id).and_then(|before| before.ok_at);
-                let ok = summary.outcome == OK;
-                summary.ok_at = if ok { Some(self.began) } else { before };
+            let turn = self.look_after(&id, common, known).await;
+            (id, turn)
+        });
+        let turns: Vec<(Id, Turn)> = stream::iter(work)
+            .buffer_unordered(PBXES_AT_ONCE)
+            .collect()
+            .await;
+        let lost = turns.iter().filter_map(|(id, turn)| {
+            let lost = match turn {
+                Turn::Over(summary) => summary.as_ref()?.report.lost,
+                Turn::Waits(asked) => reconcile::lost(&asked.observed, &asked.memory),
+            };
+            Some((id.clone(), lost))
+        });
+        let lost: BTreeMap<Id, Lost> = lost.collect();
+        let mut summaries = BTreeMap::new();
+        let mut waiting = Vec::new();
+        for (id, turn) in turns {
+            match turn {
+                Turn::Over(Some(summary)) => drop(summaries.insert(id, summary)),
+                Turn::Over(None) => {}
+                Turn::Waits(asked) => waiting.push((id, asked)),
             }
+        }
+        let work = waiting.into_iter().map(|(id, asked)| async {
+            self.turns.set(self.turns.get().saturating_sub(1));
+            let elsewhere = common.lost_elsewhere(&id, &lost);
+            let done = self.reconcile(&id, *asked, common, elsewhere).await;
+            let summary = self.told(&id, common, done.map(Some));
             (id, summary)
         });
         let done: Vec<(Id, Option<PbxSummary>)> = stream::iter(work)
             .buffer_unordered(PBXES_AT_ONCE)
             .collect()
             .await;
+        let done = done.into_iter();
+        summaries.extend(done.filter_map(|(id, summary)| Some((id, summary?))));
         let accounts = failed.map_or(OK, Fault::label).to_owned();
-        let summaries = done
-            .into_iter()
-            .filter_map(|(id, summary)| Some((id, summary?)));
-        Ok((accounts, common.pass.clone(), summaries.collect()))
+        Ok((accounts, common.pass.clone(), summaries))
     }
 
-    /// One PBX, whose failure is its own. `None` if it is deleted.
-    async fn look_after(
-        &self,
-        id: &Id,
-        common: &Common,
-        tombstones: Result<(), Fault>,
-    ) -> Option<PbxSummary> {
+    /// One PBX, whose failure is its own.
+    async fn look_after(&self, id: &Id, common: &Common, tombstones: Result<(), Fault>) -> Turn {
         let turns = self.turns.get();
         self.turns.set(turns.saturating_sub(1));
         let share = self.checks.get().div_ceil(turns.max(1));
         let checks = usize::try_from(share).unwrap_or_default();
-        let last = common.last.pbxes.get(id);
-        let carried = |outcome: &str| last.cloned().unwrap_or_default().carried(outcome);
         if self.calls.get() < CALLS_OF_TURN || self.is_late() {
-            return Some(carried(NOT_REACHED));
+            let last = common.last.pbxes.get(id).cloned().unwrap_or_default();
+            let mut summary = last.carried(NOT_REACHED);
+            summary.ok_at = last.ok_at;
+            return Turn::Over(Some(summary));
         }
-        let summary = match tombstones {
+        let turn = match tombstones {
             Ok(()) => self.turn(id, common, checks).await,
             Err(fault) => Err(fault),
         };
-        let summary = summary.unwrap_or_else(|fault| Some(carried(fault.label())))?;
-        if summary.outcome != OK {
+        let done = match turn {
+            Ok(Turn::Waits(asked)) => {
+                // The calls that it has yet to make are kept for it.
+                self.turns.set(self.turns.get().saturating_add(1));
+                return Turn::Waits(asked);
+            }
+            Ok(Turn::Over(summary)) => Ok(summary),
+            Err(fault) => Err(fault),
+        };
+        Turn::Over(self.told(id, common, done))
+    }
+
+    /// What there is to say of a PBX whose turn ended so; `None` if it is deleted.
+    fn told(
+        &self,
+        id: &Id,
+        common: &Common,
+        done: Result<Option<PbxSummary>, Fault>,
+    ) -> Option<PbxSummary> {
+        let last = common.last.pbxes.get(id);
+        let carried = |fault: Fault| last.cloned().unwrap_or_default().carried(fault.label());
+        let mut summary = done.unwrap_or_else(|fault| Some(carried(fault)))?;
+        if summary.outcome == OK {
+            summary.ok_at = Some(self.began);
+        } else {
+            summary.ok_at = last.and_then(|before| before.ok_at);
             let fields = [("pbx", id.as_str()), ("why", summary.outcome.as_str())];
             self.world.log(Level::Warn, "pbx.trouble", &fields);
         }
@@ -546,16 +610,15 @@ impl<W: World> Run<'_, W> {
             .unwrap_or_default())
     }
 
-    /// Asks a PBX and decides. This is what a plan shows, and all of what a run decides.
+    /// Decides on what a PBX said. This is what a plan shows, and all of what a run decides.
     async fn decide(
         &self,
         id: &Id,
         stored: &Stored<Pbx>,
-        ari: &Ari<'_, W>,
+        observed: Observed,
         seen: Seen<'_>,
         memory: Memory,
     ) -> Result<(Memory, Plan), Fault> {
-        let observed = ari.endpoints().await;
         let unsure = memory.doubt.is_some() || !seen.tombstones.is_empty();
         let confirmed = if unsure && matches!(observed, Observed::Endpoints(_)) {
             self.confirmed(id).await?
@@ -573,6 +636,7 @@ impl<W: World> Run<'_, W> {
             observed,
             tombstones: seen.tombstones,
             at_tenant: seen.at_tenant,
+            lost_elsewhere: seen.lost_elsewhere,
             confirmed: &confirmed,
             before: seen.before,
             round: seen.round,
@@ -582,20 +646,15 @@ impl<W: World> Run<'_, W> {
         Ok(reconcile::look(&situation, memory))
     }
 
-    /// A PBX's turn, if it is there: it is asked, or left alone if it fails.
-    async fn turn(
-        &self,
-        id: &Id,
-        common: &Common,
-        checks: usize,
-    ) -> Result<Option<PbxSummary>, Fault> {
+    /// A PBX's turn: it is asked, or left alone if it fails.
+    async fn turn(&self, id: &Id, common: &Common, checks: usize) -> Result<Turn, Fault> {
         self.spend(1);
         let Some(Loaded { stored, .. }) = store::load::<Pbx, W>(self.world, id.as_str()).await?
         else {
-            return Ok(None);
+            return Ok(Turn::Over(None));
         };
         if !stored.alive() {
-            return Ok(None);
+            return Ok(Turn::Over(None));
         }
         let mut last = common.last.pbxes.get(id).cloned().unwrap_or_default();
         // Whoever changed the record has perhaps put right what was wrong.
@@ -606,24 +665,46 @@ impl<W: World> Run<'_, W> {
             && failing.pauses(self.began)
         {
             self.absorb(id, common).await;
-            return Ok(Some(last.carried(&failing.why)));
+            return Ok(Turn::Over(Some(last.carried(&failing.why))));
         }
-        self.reconcile(id, &stored, last, common, checks)
-            .await
-            .map(Some)
+        let ari = Ari::new(self.world, &self.calls, id, &stored)?;
+        let (memory, version) = self.recall(id).await?;
+        let observed = ari.endpoints().await;
+        let lost = reconcile::lost(&observed, &memory);
+        let asked = Asked {
+            stored,
+            last,
+            memory,
+            version,
+            observed,
+            checks,
+        };
+        if lost.count > 0 && !lost.trips() && common.has_another(id) {
+            return Ok(Turn::Waits(Box::new(asked)));
+        }
+        let summary = self.reconcile(id, asked, common, Lost::default()).await?;
+        Ok(Turn::Over(Some(summary)))
     }
 
+    /// What comes of what a PBX said; `elsewhere` is what its tenant's other PBXes lost.
     async fn reconcile(
         &self,
         id: &Id,
-        stored: &Stored<Pbx>,
-        last: PbxSummary,
+        asked: Asked,
         common: &Common,
-        checks: usize,
+        elsewhere: Lost,
     ) -> Result<PbxSummary, Fault> {
+        let Asked {
+            stored,
+            last,
+            memory: before,
+            version,
+            observed,
+            checks,
+        } = asked;
+        let stored = &stored;
         let turn = self.world.now();
         let ari = Ari::new(self.world, &self.calls, id, stored)?;
-        let (before, version) = self.recall(id).await?;
         let followed_since = last.followed_by(version.is_some(), self.began);
         let none = Tombstones::default();
         let tombstones = common.tombstones.get(id).unwrap_or(&none);
@@ -635,11 +716,14 @@ impl<W: World> Run<'_, W> {
             complete: common.pass.completed >= followed_since,
             tombstones,
             at_tenant: common.at_tenant(&stored.record.tenant),
+            lost_elsewhere: elsewhere,
             before: &last.report.breaker,
             round: &last.round,
             checks: checks.min(reconcile::CHECKS),
         };
-        let (mut memory, plan) = self.decide(id, stored, &ari, seen, before.clone()).await?;
+        let (mut memory, plan) = self
+            .decide(id, stored, observed, seen, before.clone())
+            .await?;
         self.tell(id, &stored.record.tenant, &mut memory).await;
         let silent = plan.unknown.as_deref().is_some_and(ari::is_of_pbx);
         // Also while the looks wait: who is registered then is as clear as ever.

@@ -29,13 +29,39 @@ pub fn trips(count: u32, of: u32) -> bool {
     count >= LEAST && u64::from(count) * 100 > u64::from(of) * u64::from(SHARE_PERCENT)
 }
 
+/// How many phones that were registered are not any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// How many.
+    pub count: u32,
+    /// Of how many that were registered.
+    pub of: u32,
+}
+
+impl Lost {
+    /// These and those.
+    #[must_use]
+    pub fn and(self, others: Self) -> Self {
+        Self {
+            count: self.count.saturating_add(others.count),
+            of: self.of.saturating_add(others.of),
+        }
+    }
+
+    /// Whether they are too many at once.
+    #[must_use]
+    pub fn trips(self) -> bool {
+        trips(self.count, self.of)
+    }
+}
+
 /// Of what it is too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Of the PBX's accounts.
+    /// Of the PBX's accounts, or of its phones.
     Pbx,
-    /// Of the tenant's accounts at all its PBXes.
+    /// Of the tenant's at all its PBXes.
     Tenant,
 }
 
@@ -57,7 +83,7 @@ pub struct Held {
     pub scope: Scope,
     /// How many.
     pub count: u32,
-    /// Of how many accounts.
+    /// Of how many accounts, or phones that were registered.
     pub of: u32,
     /// Since when it is held.
     pub since: Timestamp,

@@ -9,7 +9,7 @@ use super::device::Button;
 use crate::key::Kind;
 use crate::mac::Mac;
 use crate::secret::{Secret, secret_or_empty};
-use crate::text::{Dial, DisplayName, Id, Username};
+use crate::text::{Dial, DisplayName, Id, Mailbox, Username};
 use crate::time::Timestamp;
 
 /// A SIP user at a PBX.
@@ -34,6 +34,9 @@ pub struct Account {
     /// What the voicemail key dials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub voicemail: Option<Dial>,
+    /// The mailbox at the PBX whose messages its phones show. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailbox: Option<Mailbox>,
     /// The PIN of hot-desking: without one the user logs in nowhere. Written, never read back; an
     /// empty one takes away the one that is stored.
     #[serde(default, skip_serializing, deserialize_with = "secret_or_empty")]

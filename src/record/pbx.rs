@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use serde::{Deserialize, Serialize};
 
 use super::Record;
-use super::settings::ExpiresSeconds;
+use super::settings::{Codec, Codecs, ExpiresSeconds};
 use crate::key::Kind;
 use crate::secret::Secret;
 use crate::text::{Host, Id, PbxWord, Username, WebUrl};
@@ -160,6 +160,9 @@ pub struct Pbx {
     /// The realm of its digest challenges. Default `asterisk`, as of Asterisk itself.
     #[serde(default = "PbxWord::asterisk")]
     pub realm: PbxWord,
+    /// The codecs that its endpoints take, the preferred one first. Default `g722, pcma, pcmu`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codecs: Option<Codecs>,
     /// The manager interface, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ami: Option<Ami>,
@@ -167,6 +170,16 @@ pub struct Pbx {
     /// read back.
     #[serde(default, skip_serializing)]
     pub headers: Option<Headers>,
+}
+
+impl Pbx {
+    /// The codecs that its endpoints take, the preferred one first; never none.
+    #[must_use]
+    pub fn codecs(&self) -> &[Codec] {
+        self.codecs
+            .as_ref()
+            .map_or(&Codec::DEFAULT, Codecs::as_slice)
+    }
 }
 
 /// Up to eight headers, each a valid HTTP name with a visible value.

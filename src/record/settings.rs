@@ -212,6 +212,10 @@ pub enum Codec {
 impl Codec {
     /// Every codec there is, for files that must switch the others off.
     pub const ALL: [Self; 5] = [Self::G722, Self::Pcma, Self::Pcmu, Self::G729, Self::Opus];
+
+    /// What phones and PBXes take if nobody says otherwise, the preferred one first: wide band, then
+    /// G.711 for everybody.
+    pub const DEFAULT: [Self; 3] = [Self::G722, Self::Pcma, Self::Pcmu];
 }
 
 /// Codecs in order, each once, at least one.

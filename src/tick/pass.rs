@@ -16,7 +16,7 @@ use crate::json;
 use crate::key::{self, Kind};
 use crate::ports::{Level, Mappings, ObjectEntry, Objects, Page, World};
 use crate::reconcile::Desired;
-use crate::reconcile::breaker::Tombstones;
+use crate::reconcile::breaker::{Lost, Tombstones};
 use crate::reconcile::known::{ListedAccount, Listing, Mark, Wanted};
 use crate::text::{Id, Username};
 use crate::time::Timestamp;
@@ -82,6 +82,25 @@ impl Common {
     /// The tombstones of a PBX's tenant, and how many accounts they are of.
     pub fn at_tenant(&self, tenant: &Id) -> (u32, u32) {
         self.at_tenants.get(tenant).copied().unwrap_or_default()
+    }
+
+    /// Whether a PBX's tenant has another one beside it.
+    pub fn has_another(&self, pbx: &Id) -> bool {
+        self.others(pbx).next().is_some()
+    }
+
+    /// The phones that went offline at the other PBXes of a PBX's tenant, of those that are known.
+    pub fn lost_elsewhere(&self, pbx: &Id, lost: &BTreeMap<Id, Lost>) -> Lost {
+        let lost = self.others(pbx).filter_map(|other| lost.get(other));
+        lost.copied().fold(Lost::default(), Lost::and)
+    }
+
+    fn others<'c>(&'c self, pbx: &'c Id) -> impl Iterator<Item = &'c Id> {
+        let tenant = self.pbxes.get(pbx).and_then(Option::as_ref);
+        let same = move |of: &Option<Id>| tenant.is_some() && of.as_ref() == tenant;
+        let all = self.pbxes.iter();
+        all.filter(move |(other, of)| *other != pbx && same(of))
+            .map(|(other, _)| other)
     }
 
     /// Adds up what the tenants have at their PBXes.

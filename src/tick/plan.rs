@@ -62,6 +62,9 @@ pub async fn plan<W: World>(world: &W, id: &Id, stored: &Stored<Pbx>) -> Result<
     let before = common.last.pbxes.get(id).cloned().unwrap_or_default();
     let marks = marks.remove(id).unwrap_or_default();
     let completed = common.last.pass.completed;
+    // What the others said to the last run: they are not asked again for this.
+    let others = common.last.pbxes.iter();
+    let lost = others.map(|(pbx, summary)| (pbx.clone(), summary.report.lost));
     let seen = Seen {
         mode: Mode::Push,
         listing: &Listing::default(),
@@ -69,11 +72,13 @@ pub async fn plan<W: World>(world: &W, id: &Id, stored: &Stored<Pbx>) -> Result<
         complete: before.followed_since.0 > 0 && completed >= before.followed_since,
         tombstones: &tombstones,
         at_tenant: common.at_tenant(&stored.record.tenant),
+        lost_elsewhere: common.lost_elsewhere(id, &lost.collect()),
         before: &before.report.breaker,
         round: &before.round,
         checks: CHECKS_OF_PBX,
     };
-    let (memory, mut plan) = run.decide(id, stored, &ari, seen, memory).await?;
+    let observed = ari.endpoints().await;
+    let (memory, mut plan) = run.decide(id, stored, observed, seen, memory).await?;
     plan.report.collisions = reconcile::collisions(&memory);
     if plan.round == Round::default() {
         plan.round = before.round.clone();

@@ -568,8 +568,24 @@ pub fn warnings(phone: &Phone<'_>) -> Vec<Objection> {
         })
         .chain(left_out)
         .chain(foreign)
+        .chain(without_codec(phone))
         .chain(rules.remarks(phone))
         .collect()
+}
+
+/// The lines whose PBX takes no codec that the phone has.
+fn without_codec(phone: &Phone<'_>) -> impl Iterator<Item = Objection> {
+    let has = |codec| phone.settings.codecs.contains(codec);
+    let lines = phone.lines.iter();
+    lines
+        .filter(move |line| !line.pbx.codecs().iter().any(has))
+        .map(|line| {
+            let detail = format!(
+                "the PBX {} takes none of the phone's codecs: no call has sound",
+                line.account.pbx
+            );
+            Objection::new(format!("/lines/{}/account", line.index), detail)
+        })
 }
 
 /// Renders a template, whose last line break askama takes away; it fails only if a formatter does.

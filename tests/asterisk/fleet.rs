@@ -238,6 +238,10 @@ impl Fleet {
             assert_eq!(endpoint["auth"], *name, "{what}");
             assert_eq!(auth["username"], *name, "{what}");
             assert_eq!(aor["max_contacts"], "1", "{what}: {name}");
+            let mailbox = format!("{}@default", name.trim_start_matches('r'));
+            for object in [&aor, &endpoint] {
+                assert_eq!(object["mailboxes"], mailbox, "{what}: {name}");
+            }
         }
         let gone = asterisk.cli("database show").unwrap();
         let left = gone.lines().filter(|line| line.starts_with("/ps_"));
@@ -295,6 +299,7 @@ fn account(number: usize) -> Value {
         "pbx": "main",
         "username": number.to_string(),
         "display_name": format!("User {number}"),
+        "mailbox": format!("{number}@default"),
     })
 }
 

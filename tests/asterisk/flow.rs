@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use dialtone_kit::linphone::Linphone;
 use dialtone_kit::sipp::{self, RegisterOutcome};
+use serde_json::{Value, json};
 
 use crate::clear;
 use crate::scene::{ACCOUNTS, DESK, FOREIGN, PASSWORD, SOFT, START, Scene, registration};
@@ -129,4 +130,72 @@ fn phones_go_from_power_on_to_registered_and_to_offline() {
     clear::not_in_files(scene.worker.persist_dir(), &secrets, "acme-2001");
     clear::not_in("the Worker's log", &scene.worker.log(), &secrets);
     clear::not_in("Asterisk's log", &scene.asterisk.log(), &secrets);
+}
+
+#[test]
+fn an_endpoint_has_the_mailbox_and_the_codecs_of_the_records_and_its_phone_is_told_of_messages() {
+    let Some(scene) = Scene::pushed() else { return };
+    let field =
+        |class: &str, attribute: &str| scene.object(class, "2002").unwrap()[attribute].clone();
+    let mailboxes = || {
+        let of = |class| field(class, "mailboxes");
+        assert_eq!(of("endpoint"), of("aor"));
+        of("aor")
+    };
+    let mends = |expected: u64| {
+        let run = scene.run();
+        let done = json!({"create": 0, "mend": expected, "adopt": 0, "check": 0, "delete": 0});
+        assert_eq!(
+            (&run["outcome"], &run["actions"]),
+            (&"ok".into(), &done),
+            "{run}"
+        );
+        // What is as it should be is not written again, whatever Asterisk makes of the values.
+        let run = scene.run();
+        let none = json!({"create": 0, "mend": 0, "adopt": 0, "check": 0, "delete": 0});
+        assert_eq!(run["actions"], none, "{run}");
+    };
+    mends(0);
+    assert_eq!(mailboxes(), "");
+    assert_eq!(field("endpoint", "allow"), "(g722|alaw|ulaw)");
+
+    scene.asterisk.leave_message("2002");
+    let mailbox = |mailbox: Value| {
+        scene
+            .admin
+            .patch("accounts/acme-2002", &json!({"mailbox": mailbox}));
+    };
+    mailbox(json!("2002@default"));
+    mends(1);
+    assert_eq!(mailboxes(), "2002@default");
+    // A phone that subscribes to nothing, and one that does.
+    let desk = registration(&scene.yealink());
+    assert_eq!(sipp::register(&desk).unwrap(), RegisterOutcome::Registered);
+    let waiting = "Messages-Waiting: yes Voice-Message: 1/0 (0/0)";
+    assert_eq!(sipp::notification(&desk).unwrap(), waiting);
+    assert_eq!(sipp::subscribe(&desk).unwrap(), waiting);
+    let shown = scene.asterisk.cli("pjsip show endpoint 2002").unwrap();
+    let shown: Vec<_> = shown
+        .lines()
+        .filter(|line| line.contains("mailboxes"))
+        .collect();
+    assert!(
+        shown.iter().any(|line| line.ends_with(": 2002@default")),
+        "{shown:?}"
+    );
+
+    for codecs in [
+        json!(["pcma"]),
+        json!(["opus", "g729", "g722", "pcmu", "pcma"]),
+    ] {
+        scene.admin.patch("pbxes/main", &json!({"codecs": codecs}));
+        mends(3);
+        assert_eq!(mailboxes(), "2002@default");
+    }
+    assert_eq!(field("endpoint", "allow"), "(opus|g729|g722|ulaw|alaw)");
+    mailbox(Value::Null);
+    mends(1);
+    assert_eq!(mailboxes(), "");
+    // Of no mailbox nobody can subscribe to messages.
+    assert!(sipp::subscribe(&desk).is_err());
 }

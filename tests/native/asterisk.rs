@@ -112,7 +112,7 @@ pub const AMI_PASSWORD: &str = "ami&secret=+0123456789";
 const CLASSES: [&str; 3] = ["auth", "aor", "endpoint"];
 
 /// The options that the fake knows; any other is refused as Asterisk does.
-const OPTIONS: [&str; 24] = [
+const OPTIONS: [&str; 26] = [
     "auth_type",
     "username",
     "realm",
@@ -137,6 +137,8 @@ const OPTIONS: [&str; 24] = [
     "rewrite_contact",
     "dtmf_mode",
     "mailboxes",
+    "mwi_subscribe_replaces_unsolicited",
+    "aggregate_mwi",
 ];
 
 fn json(status: u16, body: &Value) -> Response<Vec<u8>> {

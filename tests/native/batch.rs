@@ -861,4 +861,61 @@ proptest! {
         prop_assert_eq!(read.len(), 1);
         prop_assert_eq!(read[0].members.clone(), Ok(members));
     }
+
+    #[test]
+    fn any_account_reads_back_from_csv_as_it_was_written(
+        texts in prop::collection::vec(ugly(), 8),
+        there in prop::collection::vec(any::<bool>(), 8),
+    ) {
+        use dialtone::admin::batch::csv;
+        use dialtone::key::Kind;
+        let names = [
+            "id", "tenant", "pbx", "username", "auth_username", "display_name", "voicemail", "mailbox",
+        ];
+        let mut record = json!({ "buttons": [{ "key": 1, "type": "blf", "value": texts[0] }] });
+        for ((name, text), there) in names.iter().zip(&texts).zip(&there) {
+            if *there {
+                record[*name] = json!(text);
+            }
+        }
+        let members = record.as_object().unwrap().clone();
+        let file = format!("{}{}", csv::header(Kind::Account), csv::line(Kind::Account, members.clone()).unwrap());
+        let read: Vec<_> = csv::read(Kind::Account, file.as_bytes()).unwrap().collect();
+        prop_assert_eq!(read.len(), 1);
+        prop_assert_eq!(read[0].members.clone(), Ok(members));
+    }
+}
+
+/// Each member of an account that may be shown has its column, and comes back as it went out.
+#[test]
+fn an_accounts_mailbox_comes_and_goes_by_csv() {
+    let office = Office::new();
+    let fake = &office.fake;
+    let body = "id,tenant,pbx,username,mailbox\nmany-1,acme,main,2001,2001@default\nmany-2,acme,main,2002,\n\
+                many-3,acme,main,2003,2003\n";
+    let answer = send(fake, "accounts/batch", CSV, body);
+    assert_eq!(statuses(&answer), [201, 201, 422], "{answer}");
+    let errors = &line(&answer, 4)["problem"]["errors"];
+    assert_eq!(errors[0]["pointer"], "/mailbox", "{answer}");
+    let detail = "must have a context behind an @, such as 1001@default";
+    assert_eq!(errors[0]["detail"], detail, "{answer}");
+    assert_eq!(shown(fake, "accounts/many-1")["mailbox"], "2001@default");
+    assert_eq!(shown(fake, "accounts/many-2")["mailbox"], Value::Null);
+    let all = exported(fake, "accounts/export?format=csv");
+    let header = all.lines().next().unwrap();
+    let place = header
+        .split(',')
+        .position(|name| name == "mailbox")
+        .unwrap();
+    let cells = |id: &str| {
+        let line = all.lines().find(|line| line.starts_with(id)).unwrap();
+        line.split(',').nth(place).unwrap().to_owned()
+    };
+    assert_eq!(
+        (cells("many-1").as_str(), cells("many-2").as_str()),
+        ("2001@default", "")
+    );
+    let back = send(fake, "accounts/batch", CSV, all.clone());
+    assert_eq!(back["refused"], 0, "{back}");
+    assert_eq!(back["changed"], 0, "{back}");
 }

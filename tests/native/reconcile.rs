@@ -12,16 +12,16 @@ use dialtone::fault::Fault;
 use dialtone::key::{self, Kind};
 use dialtone::keys::Keys;
 use dialtone::ports::{InstanceMemory, Level, Limit, NoAnswer, Objects, Only, Outbound, World};
-use dialtone::reconcile::breaker::GRACE_S;
+use dialtone::reconcile::breaker::{GRACE_S, Scope};
 use dialtone::reconcile::{BELIEVE_AFTER_S, Counts, MAX_ACTIONS, Memory, Names};
 use dialtone::step7_register::ha1;
 use dialtone::text::{Id, Username};
 use dialtone::tick::{self, PbxSummary, RunSummary};
 use dialtone::time::Timestamp;
-use http::{Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::ask::{call, delete, patch, put};
+use crate::ask::{call, delete, json_of, patch, put};
 use crate::asterisk::{Asterisk, Mood};
 use crate::world::{Bucket, Failing, Fake, Kv, block_on};
 
@@ -1206,4 +1206,291 @@ fn what_asterisk_took_just_before_it_died_is_there_again() {
         ["1001", "1002", "1003"],
         "nobody deleted them now"
     );
+}
+
+#[test]
+fn mailbox_and_codecs_are_as_the_records_say_and_are_written_once() {
+    let scene = Scene::with_accounts(&["1001", "1002"]);
+    let field = |class: &str, name: &str, attribute: &str| {
+        scene.asterisk.field(class, name, attribute).unwrap()
+    };
+    let mailboxes = |name: &str| {
+        let of = |class| field(class, name, "mailboxes");
+        assert_eq!(of("aor"), of("endpoint"));
+        of("aor")
+    };
+    let settled = || {
+        scene.asterisk.take_changes();
+        for _ in 0..20 {
+            scene.main();
+        }
+        assert_eq!(scene.asterisk.take_changes(), Vec::<String>::new());
+    };
+    let plan = || {
+        json_of(&call(
+            &scene.fake,
+            Method::GET,
+            "pbxes/main/plan",
+            &Value::Null,
+        ))
+    };
+    let due = |expected: &[(&str, &str)]| {
+        let shown = plan();
+        let actions = shown["actions"].as_array().unwrap().iter();
+        let actions = actions.filter(|action| action["action"] != "check");
+        let actions: Vec<_> = actions
+            .map(|a| {
+                (
+                    a["username"].as_str().unwrap(),
+                    a["because"].as_str().unwrap(),
+                )
+            })
+            .collect();
+        assert_eq!(actions, expected, "{shown}");
+    };
+    scene.main();
+    assert_eq!(
+        (mailboxes("1001"), mailboxes("1002")),
+        (String::new(), String::new())
+    );
+    assert_eq!(field("endpoint", "1001", "allow"), "(g722|alaw|ulaw)");
+    settled();
+
+    let mailbox = |value: Value| {
+        patch(
+            &scene.fake,
+            "accounts/acme-1001",
+            &json!({ "mailbox": value }),
+        );
+    };
+    for (given, expected) in [
+        (json!("1001@default"), "1001@default"),
+        (json!("1001@sales"), "1001@sales"),
+        (Value::Null, ""),
+    ] {
+        mailbox(given);
+        due(&[("1001", "the account was changed")]);
+        assert_eq!(scene.main().actions.mend, 1);
+        assert_eq!(
+            (mailboxes("1001").as_str(), mailboxes("1002").as_str()),
+            (expected, "")
+        );
+        settled();
+    }
+    // What was set by hand is not the record's.
+    for class in ["endpoint", "aor"] {
+        scene
+            .asterisk
+            .set(class, "1002", "mailboxes", "9999@default");
+    }
+    patch(
+        &scene.fake,
+        "accounts/acme-1002",
+        &json!({ "display_name": "Bert" }),
+    );
+    scene.main();
+    assert_eq!(mailboxes("1002"), "");
+
+    patch(
+        &scene.fake,
+        "pbxes/main",
+        &json!({ "codecs": ["opus", "pcma"] }),
+    );
+    let because = "the PBX's record was changed";
+    due(&[("1001", because), ("1002", because)]);
+    assert_eq!(scene.main().actions.mend, 2);
+    for name in ["1001", "1002"] {
+        assert_eq!(field("endpoint", name, "allow"), "(opus|alaw)");
+    }
+    settled();
+    for (wrong, why) in [
+        (json!(["speex"]), "unknown variant `speex`"),
+        (json!([]), "must name at least one codec"),
+        (json!(["pcma", "pcma"]), "must not name a codec twice"),
+    ] {
+        let path = "pbxes/main";
+        let answer = call(
+            &scene.fake,
+            Method::PATCH,
+            path,
+            &json!({ "codecs": wrong }),
+        );
+        assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
+        let error = json_of(&answer)["errors"][0].clone();
+        assert!(
+            error["pointer"].as_str().unwrap().starts_with("/codecs"),
+            "{error}"
+        );
+        assert!(error["detail"].as_str().unwrap().contains(why), "{error}");
+    }
+    patch(&scene.fake, "pbxes/main", &json!({ "codecs": null }));
+    scene.main();
+    assert_eq!(field("endpoint", "1002", "allow"), "(g722|alaw|ulaw)");
+}
+
+/// PBXes `p0`, `p1`, … with so many registered phones each: the last one is another tenant's.
+struct Sites {
+    fake: Rc<Fake>,
+    asterisks: Vec<Rc<Asterisk>>,
+}
+
+impl Sites {
+    fn new(phones: &[usize]) -> Self {
+        let fake = Fake::new();
+        let hosts: Vec<String> = (0..phones.len()).map(|n| format!("p{n}.example")).collect();
+        let fresh = |_| Asterisk::new("dialtone", ARI_PASSWORD);
+        let asterisks: Vec<Rc<Asterisk>> = hosts.iter().map(fresh).collect();
+        let roads: Vec<_> = hosts.iter().map(String::as_str).zip(&asterisks).collect();
+        connect(&fake, &roads);
+        for tenant in ["acme", "other"] {
+            put(&fake, &format!("tenants/{tenant}"), &json!({}));
+        }
+        for (n, (host, phones)) in hosts.iter().zip(phones).enumerate() {
+            let tenant = if n + 1 == hosts.len() {
+                "other"
+            } else {
+                "acme"
+            };
+            let mut record = pbx(host, "push");
+            record["tenant"] = json!(tenant);
+            put(&fake, &format!("pbxes/p{n}"), &record);
+            for phone in 0..*phones {
+                let username = format!("{}", 1000 + phone);
+                let mut account = account(&username);
+                account["tenant"] = json!(tenant);
+                account["pbx"] = json!(format!("p{n}"));
+                put(&fake, &format!("accounts/p{n}-{username}"), &account);
+                asterisks[n].registers(&username);
+            }
+        }
+        let sites = Self { fake, asterisks };
+        for _ in 0..4 {
+            sites.minute();
+        }
+        assert_eq!(sites.online(), phones);
+        sites
+    }
+
+    fn minute(&self) -> RunSummary {
+        self.fake.clock.pass_s(60);
+        block_on(tick::run(&*self.fake, None));
+        let last = block_on(tick::last_run(&*self.fake)).unwrap().unwrap();
+        assert_eq!(last.pbxes.len(), self.asterisks.len());
+        assert!(last.pbxes.values().all(|summary| summary.outcome == "ok"));
+        last
+    }
+
+    /// The first phones of a PBX lose their registrations, or have them again.
+    fn first(&self, pbx: usize, phones: usize, registered: bool) {
+        for phone in 0..phones {
+            let username = format!("{}", 1000 + phone);
+            if registered {
+                self.asterisks[pbx].registers(&username);
+            } else {
+                self.asterisks[pbx].unregisters(&username);
+            }
+        }
+    }
+
+    fn memory(&self, pbx: usize) -> Memory {
+        block_on(tick::pbx_memory(&*self.fake, &id(&format!("p{pbx}")))).unwrap()
+    }
+
+    /// How many phones of each PBX are believed to be registered.
+    fn online(&self) -> Vec<usize> {
+        let of = |pbx| {
+            let registrations = self.memory(pbx).registrations;
+            registrations.values().filter(|seen| seen.online).count()
+        };
+        (0..self.asterisks.len()).map(of).collect()
+    }
+
+    /// What is held at each PBX: of what, how many, of how many.
+    fn held(run: &RunSummary) -> Vec<Option<(Scope, u32, u32)>> {
+        let held = |summary: &PbxSummary| {
+            let held = summary.report.breaker.offline.as_ref()?;
+            Some((held.scope, held.count, held.of))
+        };
+        run.pbxes.values().map(held).collect()
+    }
+}
+
+#[test]
+fn phones_of_a_tenant_that_go_offline_together_at_several_pbxes_are_not_believed_at_once() {
+    let sites = Sites::new(&[8, 8, 8, 8]);
+    // Six of eight at each of two PBXes are few for either, and too many of the tenant's 24. At the same time
+    // some of another tenant's go, which has nothing to do with it.
+    sites.first(0, 6, false);
+    sites.first(1, 6, false);
+    sites.first(3, 6, false);
+    let began = sites.minute();
+    let together = Some((Scope::Tenant, 12, 24));
+    assert_eq!(Sites::held(&began), [together, together, None, None]);
+    assert_eq!(sites.online(), [8, 8, 8, 2]);
+    // Each of the two says so once, and the plan as well.
+    assert_eq!(sites.fake.logged().matches("breaker.tripped").count(), 2);
+    let plan = |pbx: usize| {
+        let path = format!("pbxes/p{pbx}/plan");
+        json_of(&call(&sites.fake, Method::GET, &path, &Value::Null))
+    };
+    let shown = plan(0)["breaker"]["offline"].clone();
+    assert_eq!(
+        (&shown["scope"], &shown["count"], &shown["of"]),
+        (&json!("tenant"), &json!(12), &json!(24))
+    );
+    // An admin who knows better says so of a PBX.
+    let confirm = json!({ "offline": shown["confirm"] });
+    let answer = call(&sites.fake, Method::POST, "pbxes/p0/confirm", &confirm);
+    assert_eq!(json_of(&answer)["offline"], true);
+    let run = sites.minute();
+    assert_eq!(sites.online(), [2, 8, 8, 2]);
+    assert_eq!(Sites::held(&run), [None, together, None, None]);
+    // The others' turn: 6 of 10 here and elsewhere are few, so they are believed.
+    sites.minute();
+    assert_eq!(sites.online(), [2, 2, 8, 2]);
+    assert_eq!(sites.fake.logged().matches("breaker.tripped").count(), 2);
+    // They all come back at once: that is no failure.
+    for pbx in 0..2 {
+        sites.first(pbx, 6, true);
+    }
+    let run = sites.minute();
+    assert_eq!(sites.online(), [8, 8, 8, 2]);
+    assert!(
+        run.pbxes
+            .values()
+            .all(|summary| summary.report.breaker.is_closed())
+    );
+
+    // Nobody says a word: believed after three minutes, as of when it began.
+    for pbx in 0..3 {
+        sites.first(pbx, 4, false);
+    }
+    let began = sites.minute();
+    assert_eq!(Sites::held(&began)[..3], [Some((Scope::Tenant, 12, 24)); 3]);
+    for _ in 0..2 {
+        sites.minute();
+        assert_eq!(sites.online()[..3], [8, 8, 8]);
+    }
+    let run = sites.minute();
+    assert!(
+        run.pbxes
+            .values()
+            .all(|summary| summary.report.breaker.is_closed())
+    );
+    assert_eq!(sites.online()[..3], [4, 4, 4]);
+    for pbx in 0..3 {
+        let gone = sites.memory(pbx).registrations;
+        let gone = gone.values().filter(|seen| !seen.online);
+        assert!(gone.clone().count() == 4 && gone.clone().all(|seen| seen.since == began.at));
+    }
+}
+
+#[test]
+fn a_pbx_of_the_tenant_that_says_nothing_has_lost_nobody() {
+    let sites = Sites::new(&[8, 8, 1]);
+    sites.asterisks[1].is(Mood::Down);
+    sites.first(0, 6, false);
+    sites.fake.clock.pass_s(60);
+    block_on(tick::run(&*sites.fake, None));
+    assert_eq!(sites.online(), [2, 8, 1]);
 }

@@ -72,6 +72,7 @@ const ACCOUNT: &[(&str, Form)] = &[
     ("password", Form::Text),
     ("display_name", Form::Text),
     ("voicemail", Form::Text),
+    ("mailbox", Form::Text),
     ("pin", Form::Text),
     ("buttons", Form::Json),
 ];

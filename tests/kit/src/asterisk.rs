@@ -55,7 +55,7 @@ const OPENSSL: Package = Package {
 };
 
 /// The configuration, with `@NAME@` where a value is filled in.
-const TEMPLATES: [(&str, &str); 10] = [
+const TEMPLATES: [(&str, &str); 11] = [
     ("ari.conf", include_str!("../asterisk/ari.conf")),
     ("asterisk.conf", include_str!("../asterisk/asterisk.conf")),
     (
@@ -69,6 +69,7 @@ const TEMPLATES: [(&str, &str); 10] = [
     ("pjsip.conf", include_str!("../asterisk/pjsip.conf")),
     ("rtp.conf", include_str!("../asterisk/rtp.conf")),
     ("sorcery.conf", include_str!("../asterisk/sorcery.conf")),
+    ("voicemail.conf", include_str!("../asterisk/voicemail.conf")),
 ];
 const TLS_TEMPLATE: &str = include_str!("../asterisk/pjsip_tls.conf");
 const ENDPOINT_TEMPLATE: &str = include_str!("../asterisk/pjsip_endpoint.conf");
@@ -623,6 +624,22 @@ impl Asterisk {
         let output = apt::succeed(self.command().args(["-rx", command]), ANSWER_LIMIT)
             .with_context(|| format!("asterisk -rx {command:?}"))?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Puts a message into a mailbox of the context `default`, as somebody would who spoke there.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn leave_message(&self, mailbox: &str) -> Result<()> {
+        let inbox = self
+            .path("spool/voicemail/default")
+            .join(mailbox)
+            .join("INBOX");
+        fs::create_dir_all(&inbox)?;
+        fs::write(inbox.join("msg0000.wav"), "")?;
+        let about = format!("[message]\norigmailbox={mailbox}\ncontext=default\n");
+        fs::write(inbox.join("msg0000.txt"), about)?;
+        Ok(())
     }
 
     /// Stops Asterisk in good order. All that the ARI wrote stays for [`Asterisk::restart`].

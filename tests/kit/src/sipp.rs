@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::apt::{self, Package};
 
@@ -89,6 +89,89 @@ pub fn unregister(registration: &Registration) -> Result<RegisterOutcome> {
 }
 
 fn run(registration: &Registration, expires: u32) -> Result<RegisterOutcome> {
+    let scenario = scenario(&request(registration, "REGISTER", expires)?, "");
+    let (succeeded, messages, said) = play(registration, &scenario)?;
+    let answers = statuses(&messages);
+    match answers.as_slice() {
+        [401, .., 200] if succeeded => Ok(RegisterOutcome::Registered),
+        [401] | [] => bail!("no answer: {said}"),
+        [200, ..] => bail!("registered without a challenge"),
+        [.., status] if *status >= 300 => Ok(RegisterOutcome::Refused(*status)),
+        _ => bail!("answers {answers:?}: {said}"),
+    }
+}
+
+/// Subscribes to the messages that wait (RFC 3842), and gives what the first NOTIFY says of them.
+///
+/// # Errors
+/// If the subscription is refused, or no NOTIFY comes in time.
+pub fn subscribe(registration: &Registration) -> Result<String> {
+    let event = "Event: message-summary\nAccept: application/simple-message-summary";
+    let request = request(registration, "SUBSCRIBE", registration.expires)?;
+    let request = request.replace("Content-Length", &format!("{event}\nContent-Length"));
+    let then = r#"  <recv request="NOTIFY"/>
+  <send><![CDATA[
+SIP/2.0 200 OK
+[last_Via:]
+[last_From:]
+[last_To:]
+[last_Call-ID:]
+[last_CSeq:]
+Content-Length: 0
+
+]]></send>
+"#;
+    let (succeeded, messages, said) = play(registration, &scenario(&request, then))?;
+    ensure!(succeeded, "answers {:?}: {said}", statuses(&messages));
+    let (_, notify) = messages.rsplit_once("NOTIFY sip:").context("no NOTIFY")?;
+    summary(notify).context("a NOTIFY of nothing")
+}
+
+/// What a registered phone that subscribed to nothing is told of messages that wait, after [`register`], until
+/// it is told that some do. Asterisk sends each NOTIFY again and again until somebody answers it.
+///
+/// # Errors
+/// If it is not told so in time.
+pub fn notification(registration: &Registration) -> Result<String> {
+    let phone = UdpSocket::bind((Ipv4Addr::LOCALHOST, registration.local_port))?;
+    phone.set_read_timeout(Some(LIMIT))?;
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let received = phone.recv_from(&mut buffer);
+        let (length, from) = received.context("no NOTIFY of a message")?;
+        let message = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+        let (head, _) = message.split_once("\r\n\r\n").unwrap_or_default();
+        let copied = ["via", "from", "to", "call-id", "cseq"];
+        let copied = head.lines().filter(|line| {
+            let name = line.split(':').next().unwrap_or_default();
+            copied.contains(&name.to_ascii_lowercase().as_str())
+        });
+        let copied: Vec<&str> = copied.collect();
+        let answer = format!(
+            "SIP/2.0 200 OK\r\n{}\r\nContent-Length: 0\r\n\r\n",
+            copied.join("\r\n")
+        );
+        phone.send_to(answer.as_bytes(), from)?;
+        let said = summary(&message).filter(|said| said.starts_with("Messages-Waiting: yes"));
+        if let Some(said) = said {
+            return Ok(said);
+        }
+    }
+}
+
+/// The body of a NOTIFY about messages that wait, its lines joined by blanks.
+fn summary(notify: &str) -> Option<String> {
+    let (_, said) = notify.split_once("Messages-Waiting:")?;
+    let lines = format!("Messages-Waiting:{said}");
+    let lines = lines
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.is_empty());
+    Some(lines.collect::<Vec<_>>().join(" "))
+}
+
+/// Has `SIPp` play a scenario: whether it went as written, every message of it, and what it said at the end.
+fn play(registration: &Registration, scenario: &str) -> Result<(bool, String, String)> {
     ensure!(
         !registration.auth_user.contains('"'),
         "SIPp does not quote a digest user: {:?}",
@@ -102,7 +185,6 @@ fn run(registration: &Registration, expires: u32) -> Result<RegisterOutcome> {
     }
     let auth_user = keyword_escape(&registration.auth_user)?;
     let password = keyword_escape(&registration.password)?;
-    let scenario = scenario(registration, expires)?;
 
     apt::ensure_packages(&[SIPP])?;
     let directory = tempfile::Builder::new().prefix("sipp-").tempdir()?;
@@ -122,14 +204,8 @@ fn run(registration: &Registration, expires: u32) -> Result<RegisterOutcome> {
         .args(["-trace_msg", "-message_file", "messages"]);
     let output = apt::run_within(&mut command, LIMIT)?;
     let messages = fs::read(directory.path().join("messages")).unwrap_or_default();
-    let answers = statuses(&String::from_utf8_lossy(&messages));
-    match answers.as_slice() {
-        [401, .., 200] if output.status.success() => Ok(RegisterOutcome::Registered),
-        [401] | [] => bail!("no answer: {}", apt::tail(&output.stderr)),
-        [200, ..] => bail!("registered without a challenge"),
-        [.., status] if *status >= 300 => Ok(RegisterOutcome::Refused(*status)),
-        _ => bail!("answers {answers:?}: {}", apt::tail(&output.stderr)),
-    }
+    let messages = String::from_utf8_lossy(&messages).into_owned();
+    Ok((output.status.success(), messages, apt::tail(&output.stderr)))
 }
 
 /// The status of each final answer, in order, from `SIPp`'s log of messages.
@@ -147,38 +223,50 @@ fn statuses(messages: &str) -> Vec<u16> {
         .collect()
 }
 
-fn scenario(registration: &Registration, expires: u32) -> Result<String> {
+/// A request, with `[[authorization]]` where a digest may stand and `[[sequence]]` for its number.
+fn request(registration: &Registration, method: &str, expires: u32) -> Result<String> {
     let user = uri_escape(&registration.user);
     let user_agent = keyword_escape(&registration.user_agent)?;
-    let message = |sequence: u32, authorization: &str| {
-        format!(
-            r#"  <send retrans="500"><![CDATA[
-REGISTER sip:[remote_ip]:[remote_port] SIP/2.0
+    // A REGISTER is for the domain, everything else for somebody there.
+    let target = if method == "REGISTER" {
+        String::new()
+    } else {
+        format!("{user}@")
+    };
+    Ok(format!(
+        "{method} sip:{target}[remote_ip]:[remote_port] SIP/2.0
 Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch];rport
 Max-Forwards: 70
 From: <sip:{user}@[remote_ip]:[remote_port]>;tag=[pid]-[call_number]
 To: <sip:{user}@[remote_ip]:[remote_port]>
 Call-ID: [call_id]
-CSeq: {sequence} REGISTER
+CSeq: [[sequence]] {method}
 Contact: <sip:{user}@[local_ip]:[local_port]>
 Expires: {expires}
-{authorization}User-Agent: {user_agent}
+[[authorization]]User-Agent: {user_agent}
 Content-Length: 0
+"
+    ))
+}
 
-]]></send>
-"#
-        )
+/// A request, again with its digest, and then what comes after it.
+fn scenario(request: &str, then: &str) -> String {
+    let message = |sequence: &str, authorization: &str| {
+        let request = request
+            .replace("[[sequence]]", sequence)
+            .replace("[[authorization]]", authorization);
+        format!("  <send retrans=\"500\"><![CDATA[\n{request}\n]]></send>\n")
     };
-    Ok(format!(
+    format!(
         r#"<?xml version="1.0" encoding="UTF-8"?>
 <scenario name="register">
 {}  <recv response="401" auth="true"/>
 {}  <recv response="200"/>
-</scenario>
+{then}</scenario>
 "#,
-        message(1, ""),
-        message(2, "[authentication]\n")
-    ))
+        message("1", ""),
+        message("2", "[authentication]\n")
+    )
 }
 
 /// What `SIPp` would take for a keyword or an escape, as the escape `\xNN` it knows.
