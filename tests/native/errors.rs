@@ -47,7 +47,7 @@ fn sound() -> Value {
         "tenant": "acme", "vendor": "yealink", "model": "T46U", "serial": "S1", "user_type": "standard",
         "enabled": true, "arm": "1h",
         "lines": [{"line": 1, "account": "a"}, {"line": 2, "account": "b"}],
-        "buttons": [{"key": 1, "type": "line"}, {"key": 2, "type": "dnd", "label": "Rest"}],
+        "buttons": [{"key": 1, "type": "line", "line": 1}, {"key": 2, "type": "dnd", "label": "Rest"}],
         "settings": {"timezone": "UTC", "language": "en", "codecs": ["pcma", "pcmu", "g722", "opus"]},
     })
 }
