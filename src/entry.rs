@@ -1,7 +1,7 @@
 //! The first look at a request: is it a phone's, or an admin's?
 
 use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use crate::admin;
 use crate::admin::problem::{Kind, Problem};
@@ -23,7 +23,7 @@ pub async fn answer<W: World>(world: &W, place: &Place<'_>, request: &Request) -
         serve::phone(world, place, request).await
     } else if under("/api/v1") {
         let mut answer = admin::answer(world, place, request).await;
-        guard(answer.response.headers_mut());
+        guard(answer.response.headers_mut(), &request.id);
         answer
     } else {
         refuse().into()
@@ -35,9 +35,15 @@ pub async fn answer<W: World>(world: &W, place: &Place<'_>, request: &Request) -
     answer
 }
 
-/// What a browser must not do with an answer of the admin API: guess its type, run or frame anything
+/// The header of an answer that says what its request is called in the logs.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What every answer of the admin API says: what its request is called, and what a browser must not do with an answer of the admin API: guess its type, run or frame anything
 /// of it, or tell another site its URL. No header lets another site read it (Fetch, "CORS protocol").
-fn guard(headers: &mut HeaderMap) {
+fn guard(headers: &mut HeaderMap, request: &str) {
+    if let Ok(request) = HeaderValue::from_str(request) {
+        headers.insert(REQUEST_ID, request);
+    }
     for (name, value) in [
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (
@@ -52,11 +58,11 @@ fn guard(headers: &mut HeaderMap) {
 
 /// The answer to a request whose body is longer than anybody may send.
 #[must_use]
-pub fn too_long(path: &str) -> Response<Vec<u8>> {
+pub fn too_long(path: &str, request: &str) -> Response<Vec<u8>> {
     let detail = format!("a body may have {MAX_BODY_BYTES} bytes");
     if path.starts_with("/api/") {
-        let mut response = Problem::new(Kind::TooLarge, detail).respond();
-        guard(response.headers_mut());
+        let mut response = Problem::new(Kind::TooLarge, detail).respond_to(request);
+        guard(response.headers_mut(), request);
         return response;
     }
     let text = format!("{detail}\n").into_bytes();

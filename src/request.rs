@@ -3,7 +3,7 @@
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
-use crate::keys::KeyId;
+use crate::keys::{KeyId, hex};
 use crate::mac::Mac;
 use crate::record::device::Whereabouts;
 use crate::step2_redirect::{Source, Why};
@@ -28,6 +28,8 @@ pub const HEADERS: [&str; 7] = [
 /// A request.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// What it is called in log lines and in answers of the admin API: see [`request_id`].
+    pub id: String,
     /// Its method.
     pub method: Method,
     /// True for `https:`.
@@ -206,6 +208,17 @@ pub fn respond(status: StatusCode, content_type: &'static str, body: Vec<u8>) ->
         HeaderValue::from_static("private, no-store, no-transform"),
     );
     response
+}
+
+/// What a request is called: the platform's name of it (`cf-ray`, a hexadecimal number and the place
+/// that answers), so that it is found in Cloudflare's own logs as well; else those random digits.
+#[must_use]
+pub fn request_id(ray: Option<&str>, random: [u8; 8]) -> String {
+    let fits = |ray: &&str| {
+        (8..=40).contains(&ray.len()) && ray.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    ray.filter(fits)
+        .map_or_else(|| hex(&random), ToOwned::to_owned)
 }
 
 /// The one refusal that phones get: the same bytes and headers, whatever the reason.

@@ -1,5 +1,7 @@
 //! From a request's body to a record, and from a record to an answer's.
 
+mod wrong;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -7,6 +9,7 @@ use super::problem::{FieldError, Kind, Problem};
 use crate::json;
 use crate::record::{Record, Stored};
 use crate::request::Request;
+use wrong::Wrong;
 
 /// Members that every answer has and no record: a caller may send back what it got.
 const READ_ONLY: [&str; 8] = [
@@ -117,30 +120,71 @@ pub fn without_read_only(
 /// Reads a value of checked types.
 ///
 /// # Errors
-/// A [`Problem`] that points at the first field that is wrong, unknown or missing.
+/// A [`Problem`] that points at each field that is wrong, unknown or missing ([`wrong`]).
 pub fn parse<T: DeserializeOwned>(members: Map<String, Value>) -> Result<T, Problem> {
+    let members = Value::Object(members);
+    first(&members).or_else(|flaw| Err(Problem::invalid(wrong::all::<T>(members, flaw).errors)))
+}
+
+/// Reads as much of a value as can be judged further: what is wrong may be something that nothing
+/// else hangs on.
+///
+/// # Errors
+/// A [`Problem`] as of [`parse`], if anything else is wrong.
+pub fn parse_on<T: DeserializeOwned>(
+    members: Map<String, Value>,
+) -> Result<(T, Vec<FieldError>), Problem> {
+    let members = Value::Object(members);
+    let flaw = match first(&members) {
+        Ok(value) => return Ok((value, Vec::new())),
+        Err(flaw) => flaw,
+    };
+    let Wrong { errors, rest } = wrong::all(members, flaw);
+    let alone = |error: &FieldError| {
+        error.pointer.starts_with("/settings/") || error.detail.starts_with("unknown field ")
+    };
+    match rest.filter(|_| errors.iter().all(alone)) {
+        Some(rest) => Ok((rest, errors)),
+        None => Err(Problem::invalid(errors)),
+    }
+}
+
+/// What keeps a body from being a value: the first that its reader comes upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Flaw {
+    /// Where.
+    error: FieldError,
+    /// Whether there should be something there.
+    missing: bool,
+}
+
+/// Reads a value, or says what is first wrong with it.
+fn first<T: DeserializeOwned>(members: &Value) -> Result<T, Flaw> {
     // From bytes and not from the value itself, so that there is one set of readers in the Worker:
     // the one that reads R2. A second set for a path-tracking deserializer is 100 KB of wasm.
-    let bytes = Value::Object(members).to_string().into_bytes();
-    json::read(&bytes).map_err(|error: serde_json::Error| {
-        let text = error.to_string();
-        let detail = text
-            .rsplit_once(" at line ")
-            .map_or(text.as_str(), |(detail, _)| detail);
-        let missing = detail
-            .strip_prefix("missing field `")
-            .and_then(|name| name.strip_suffix('`'));
-        // One line, so that the column is how many bytes were read.
-        let read = bytes.get(..error.column()).unwrap_or(&bytes);
-        let error = match missing {
-            // serde names a missing field in words; the pointer should name it too.
-            Some(name) => {
-                FieldError::new(format!("{}/{name}", pointer_at(read, false)), "is missing")
-            }
-            None => FieldError::new(pointer_at(read, true), detail),
-        };
-        Problem::invalid(vec![error])
-    })
+    let bytes = members.to_string().into_bytes();
+    json::read(&bytes).map_err(|error: serde_json::Error| flaw(&bytes, &error))
+}
+
+fn flaw(bytes: &[u8], error: &serde_json::Error) -> Flaw {
+    let text = error.to_string();
+    let detail = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(detail, _)| detail);
+    let missing = detail
+        .strip_prefix("missing field `")
+        .and_then(|name| name.strip_suffix('`'));
+    // One line, so that the column is how many bytes were read.
+    let read = bytes.get(..error.column()).unwrap_or(bytes);
+    let error = match missing {
+        // serde names a missing field in words; the pointer should name it too.
+        Some(name) => FieldError::new(format!("{}/{name}", pointer_at(read, false)), "is missing"),
+        None => FieldError::new(pointer_at(read, true), detail),
+    };
+    Flaw {
+        error,
+        missing: missing.is_some(),
+    }
 }
 
 /// The JSON pointer (RFC 6901) of the value or name that ends, or has just begun, where `read` ends.
@@ -272,7 +316,7 @@ mod tests {
             unreachable!()
         };
         let problem = parse::<Device>(members).unwrap_err();
-        let body: Value = serde_json::from_slice(problem.respond().body()).unwrap();
+        let body: Value = serde_json::from_slice(problem.respond_to("").body()).unwrap();
         body.pointer("/errors/0/pointer")
             .unwrap()
             .as_str()

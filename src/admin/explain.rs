@@ -91,6 +91,7 @@ impl Described {
         let text = |code: Option<Country>| code.map(|code| code.as_str().to_owned());
         let host = context.origin.split_once("://").map(|(_, host)| host);
         Ok(Request {
+            id: String::new(),
             method: Method::GET,
             https: self.https.unwrap_or(true),
             host: host.unwrap_or_default().to_owned(),

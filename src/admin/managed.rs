@@ -547,14 +547,22 @@ impl Managed for Device {
         _: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<FieldError>, Fault> {
         let mut errors = check_tenant(world, &self.tenant).await?;
-        let Some(model) = vendor::model(self.vendor, &self.model) else {
+        let has_tenant = errors.is_empty();
+        if self.lines.len() > MOST_LINES || self.buttons.len() > MOST_BUTTONS {
+            let detail = format!("may have {MOST_LINES} lines and {MOST_BUTTONS} buttons");
+            errors.push(FieldError::new("", detail));
+            return Ok(errors);
+        }
+        if let Some(model) = vendor::model(self.vendor, &self.model) {
+            let objections = step6_config_files::check(self, model).into_iter();
+            errors.extend(objections.map(|o| FieldError::new(o.pointer, o.detail)));
+        } else {
             let detail = match self.vendor.rules().out_of_reach(&self.model) {
                 Some(reason) => reason.to_owned(),
                 None => format!("is no {} model of the catalogue", self.vendor),
             };
             errors.push(FieldError::new("/model", detail));
-            return Ok(errors);
-        };
+        }
         errors.extend(
             self.url
                 .as_ref()
@@ -564,18 +572,8 @@ impl Managed for Device {
             let detail = "a decoy has no lines and is not armed: no phone ever gets anything of it";
             errors.push(FieldError::new("/decoy", detail));
         }
-        if self.lines.len() > MOST_LINES || self.buttons.len() > MOST_BUTTONS {
-            let detail = format!("may have {MOST_LINES} lines and {MOST_BUTTONS} buttons");
-            errors.push(FieldError::new("", detail));
-            return Ok(errors);
-        }
-        let objections = step6_config_files::check(self, model);
-        if !objections.is_empty() {
-            errors.extend(
-                objections
-                    .into_iter()
-                    .map(|o| FieldError::new(o.pointer, o.detail)),
-            );
+        if !has_tenant {
+            // Nobody has anything of a tenant that is none.
             return Ok(errors);
         }
         if let Some(profile) = &self.profile

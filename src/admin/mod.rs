@@ -1,5 +1,6 @@
 //! The admin API, `/api/v1`: who may call it, and what is the same for all records.
 
+mod accept;
 pub mod access;
 pub mod account;
 pub mod audit;
@@ -73,8 +74,8 @@ pub async fn answer<W: Batching>(world: &W, place: &Place<'_>, request: &Request
         Err(failure) => (Err(failure), None),
     };
     let response = answered.unwrap_or_else(|failure| match failure {
-        Failure::Problem(problem) => problem.respond(),
-        Failure::Fault(fault) => problem_of(world, request, fault).respond(),
+        Failure::Problem(problem) => problem.respond_to(&request.id),
+        Failure::Fault(fault) => problem_of(world, request, fault).respond_to(&request.id),
     });
     Answer {
         response,

@@ -26,6 +26,8 @@ pub enum Kind {
     NotFound,
     /// The route has no such method.
     MethodNotAllowed,
+    /// The caller takes none of the types that the answer could have.
+    NotAcceptable,
     /// Somebody else has it.
     Taken,
     /// Something else still refers to it.
@@ -45,6 +47,27 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, by its status (`docs/ERRORS.md`).
+    pub const ALL: [Self; 17] = [
+        Self::BadJson,
+        Self::BadCsv,
+        Self::BadParameter,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::Insecure,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::NotAcceptable,
+        Self::Taken,
+        Self::InUse,
+        Self::PreconditionFailed,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::Invalid,
+        Self::TooMany,
+        Self::Unavailable,
+    ];
+
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::BadJson => (
@@ -82,6 +105,11 @@ impl Kind {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 "The resource has no such method",
+            ),
+            Self::NotAcceptable => (
+                StatusCode::NOT_ACCEPTABLE,
+                "not_acceptable",
+                "The answer has another type",
             ),
             Self::Taken => (StatusCode::CONFLICT, "taken", "It is already taken"),
             Self::InUse => (StatusCode::CONFLICT, "in_use", "It is still in use"),
@@ -142,6 +170,8 @@ pub struct Shown<'a> {
     title: &'static str,
     status: u16,
     detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
 }
@@ -215,16 +245,21 @@ impl Problem {
             title,
             status: status.as_u16(),
             detail: &self.detail,
+            instance: None,
             errors: &self.errors,
         }
     }
 
-    /// The answer.
+    /// The answer to a request of this name ([`crate::request::Request::id`]).
     #[must_use]
-    pub fn respond(&self) -> Response<Vec<u8>> {
+    pub fn respond_to(&self, request: &str) -> Response<Vec<u8>> {
         let status = self.status();
+        let shown = Shown {
+            instance: Some(format!("urn:dialtone:request:{request}")),
+            ..self.shown()
+        };
         // Serde can fail only on a map whose keys are no strings, and there is none.
-        let bytes = serde_json::to_vec(&self.shown()).unwrap_or_default();
+        let bytes = serde_json::to_vec(&shown).unwrap_or_default();
         let mut response = respond(status, "application/problem+json", bytes);
         let headers = response.headers_mut();
         match self.kind {

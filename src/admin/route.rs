@@ -1,12 +1,13 @@
 //! The routes of the admin API: one table says which there are, who may call them, and what answers.
 
-use http::{Method, Response};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response};
 
 use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
 use super::{
-    account, audit, batch, device, explain, list, models, no_parameters, one, plan, resync,
+    accept, account, audit, batch, device, explain, list, models, no_parameters, one, plan, resync,
     session, status, token,
 };
 use crate::cached::Batching;
@@ -190,7 +191,26 @@ pub(super) async fn answer<W: Batching>(
     let route = find(&request.method, path)?;
     allow(route, &context.caller)?;
     let given = given(route.path, path)?;
-    dispatch(route, world, context, request, &given).await
+    // Before it does anything; and what only reads is judged by what it answers.
+    let reads = route.method == Method::GET;
+    if !reads && route.method != Method::DELETE {
+        takes(request, "application/json")?;
+    }
+    let response = dispatch(route, world, context, request, &given).await?;
+    let content_type = response.headers().get(CONTENT_TYPE);
+    if let Some(Ok(content_type)) = content_type.filter(|_| reads).map(HeaderValue::to_str) {
+        takes(request, content_type)?;
+    }
+    Ok(response)
+}
+
+/// Refuses a caller that does not take what it would get.
+fn takes(request: &Request, content_type: &str) -> Result<(), Problem> {
+    if accept::takes(request.header(ACCEPT.as_str()), content_type) {
+        return Ok(());
+    }
+    let detail = format!("the answer is {content_type}");
+    Err(Problem::new(ProblemKind::NotAcceptable, detail))
 }
 
 /// The route of a method and path.
@@ -291,7 +311,7 @@ mod tests {
         );
         for nowhere in ["", "phones", "status/", "rules/a/b", "devices/x/files/a/b"] {
             let problem = found(Method::GET, nowhere).unwrap_err();
-            assert_eq!(problem.respond().status(), 404, "{nowhere}");
+            assert_eq!(problem.respond_to("").status(), 404, "{nowhere}");
         }
     }
 

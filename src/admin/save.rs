@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::caller::{Caller, foreign_tenant, one_tenant_only};
 use super::managed::Managed;
-use super::problem::{Failure, Kind as ProblemKind, Problem};
+use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::{body, token};
 use crate::audit::{self, Event};
 use crate::fault::Fault;
@@ -120,14 +120,14 @@ pub async fn save<R: Managed, W: World>(
     let caller = &context.caller;
     // What the caller may not do is said before anything is read, so that it tells nothing of what
     // is there.
-    let whole: Option<R> = match &change {
+    let whole: Option<(R, Vec<FieldError>)> = match &change {
         Change::Put(members) => Some(read(members.clone(), id)?),
         Change::Patch(patch) | Change::Supersede(patch) => {
             may_patch::<R>(caller, patch)?;
             None
         }
     };
-    if let Some(record) = &whole {
+    if let Some((record, _)) = &whole {
         may_write(caller, id, record)?;
     }
     let mut buried = false;
@@ -139,12 +139,12 @@ pub async fn save<R: Managed, W: World>(
         };
         let there = former.as_ref().filter(|stored| stored.alive());
         let visible = there.filter(|stored| caller.sees(id, &stored.record));
-        let mut record = match (&whole, &change, visible) {
-            (Some(record), ..) => record.clone(),
+        let (mut record, mut errors) = match (&whole, &change, visible) {
+            (Some(whole), ..) => whole.clone(),
             (None, Change::Patch(patch) | Change::Supersede(patch), Some(visible)) => {
-                let record = patched(visible, patch, id)?;
-                may_write(caller, id, &record)?;
-                record
+                let patched: (R, _) = patched(visible, patch, id)?;
+                may_write(caller, id, &patched.0)?;
+                patched
             }
             _ => return Err(not_found::<R>(id).into()),
         };
@@ -167,7 +167,7 @@ pub async fn save<R: Managed, W: World>(
                 .any(|(given, secret)| *given == name && secret.is_some())
                 || current.is_some_and(|stored| stored.sealed.contains_key(name))
         };
-        let errors = record.check(world, context, id, &has_secret).await?;
+        errors.extend(record.check(world, context, id, &has_secret).await?);
         if !errors.is_empty() {
             return Err(Problem::invalid(errors).into());
         }
@@ -290,10 +290,13 @@ fn seal_secrets<R: Managed, W: World>(
     Ok((sealed, rewritten))
 }
 
-/// The record that a body describes.
-fn read<R: Managed>(mut members: Map<String, Value>, id: &str) -> Result<R, Problem> {
+/// The record that a body describes, and what of it is wrong, if the rest can be judged without that.
+fn read<R: Managed>(
+    mut members: Map<String, Value>,
+    id: &str,
+) -> Result<(R, Vec<FieldError>), Problem> {
     body::without_read_only(&mut members, R::READ_ONLY, id)?;
-    body::parse(members)
+    body::parse_on(members)
 }
 
 /// The record that a merge patch makes of the current one.
@@ -301,7 +304,7 @@ fn patched<R: Managed>(
     current: &Stored<R>,
     patch: &Map<String, Value>,
     id: &str,
-) -> Result<R, Problem> {
+) -> Result<(R, Vec<FieldError>), Problem> {
     let mut members = body::show(id, current);
     let mut patch = patch.clone();
     body::without_read_only(&mut patch, R::READ_ONLY, id)?;

@@ -24,7 +24,7 @@ use crate::entry;
 use crate::fault::Fault;
 use crate::keys::{Keys, SecretsError};
 use crate::ports::{InstanceMemory, Level, Limit, World};
-use crate::request::{HEADERS, MAX_BODY_BYTES, Request, respond, unavailable};
+use crate::request::{HEADERS, MAX_BODY_BYTES, Request, request_id, respond, unavailable};
 use crate::serve::{self, Place};
 use crate::step2_redirect::Source;
 use crate::tick;
@@ -39,6 +39,8 @@ struct Cloudflare {
     env: Env,
     public_url: Option<String>,
     access: Option<Application>,
+    /// [`Request::id`] of the request that is answered; nothing in a scheduled run.
+    request: String,
 }
 
 /// What keeps an event from being served at all.
@@ -50,7 +52,7 @@ enum Unready {
 }
 
 impl Cloudflare {
-    fn new(env: Env) -> Result<Self, Unready> {
+    fn new(env: Env, request: String) -> Result<Self, Unready> {
         let secret = |name: &str| env.secret(name).ok().map(|secret| secret.to_string());
         let keys = Keys::new(
             secret("ADMIN_TOKEN").as_deref(),
@@ -78,6 +80,7 @@ impl Cloudflare {
             env,
             public_url,
             access,
+            request,
         })
     }
 }
@@ -157,7 +160,12 @@ impl World for Cloudflare {
     }
 
     fn log(&self, level: Level, event: &'static str, fields: &[(&'static str, &str)]) {
-        log(level, event, fields);
+        if self.request.is_empty() {
+            log(level, event, fields);
+        } else {
+            let own = [("request", self.request.as_str())];
+            log(level, event, &[fields, &own].concat());
+        }
     }
 }
 
@@ -182,14 +190,21 @@ fn log(level: Level, event: &'static str, fields: &[(&'static str, &str)]) {
 async fn fetch(request: worker::Request, env: Env, context: Context) -> worker::Result<Response> {
     #[cfg(feature = "panic-probe")]
     probe(&request);
-    let world = match Cloudflare::new(env) {
+    let id = match id(&request) {
+        Ok(id) => id,
+        Err(fault) => {
+            log(Level::Error, "request.fault", &[("fault", fault.label())]);
+            return outgoing(unavailable(0));
+        }
+    };
+    let world = match Cloudflare::new(env, id.clone()) {
         Ok(world) => Rc::new(world),
         Err(unready) => {
             say(&unready);
             return outgoing(unavailable(0));
         }
     };
-    let request = match incoming(request).await {
+    let request = match incoming(request, id).await {
         Ok(request) => request,
         Err(refusal) => return outgoing(refusal),
     };
@@ -208,7 +223,7 @@ async fn fetch(request: worker::Request, env: Env, context: Context) -> worker::
 /// Reconciles, every minute.
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
-    match Cloudflare::new(env) {
+    match Cloudflare::new(env, String::new()) {
         Ok(world) => {
             Box::pin(tick::run(&Cached::new(&world), world.public_url.as_deref())).await;
         }
@@ -242,8 +257,21 @@ fn probe(request: &worker::Request) {
     }
 }
 
+/// What a request is called.
+fn id(request: &worker::Request) -> Result<String, Fault> {
+    let ray = request.headers().get("cf-ray").ok().flatten();
+    let mut random = [0; 8];
+    if ray.is_none() {
+        getrandom::fill(&mut random).map_err(|_| Fault::Broken("random"))?;
+    }
+    Ok(request_id(ray.as_deref(), random))
+}
+
 /// A request as the core sees it, or what is wrong with it.
-async fn incoming(mut request: worker::Request) -> Result<Request, http::Response<Vec<u8>>> {
+async fn incoming(
+    mut request: worker::Request,
+    id: String,
+) -> Result<Request, http::Response<Vec<u8>>> {
     let plain = |status, text: &str| {
         respond(
             status,
@@ -271,7 +299,7 @@ async fn incoming(mut request: worker::Request) -> Result<Request, http::Respons
     let address = header("cf-connecting-ip").unwrap_or_default();
     let source = source(&request, address);
     if length.is_some_and(|length| length > MAX_BODY_BYTES) {
-        return Err(entry::too_long(path));
+        return Err(entry::too_long(path, &id));
     }
     // Whoever has no business here need not be listened to.
     let admin = path.starts_with("/api/") && !matches!(method, Method::GET | Method::HEAD);
@@ -280,7 +308,7 @@ async fn incoming(mut request: worker::Request) -> Result<Request, http::Respons
     let body = if admin || upload || login {
         match read(&mut request).await {
             Body::Whole(body) => body,
-            Body::TooLong => return Err(entry::too_long(path)),
+            Body::TooLong => return Err(entry::too_long(path, &id)),
             Body::BrokenOff => {
                 return Err(plain(http::StatusCode::BAD_REQUEST, "the body broke off\n"));
             }
@@ -289,6 +317,7 @@ async fn incoming(mut request: worker::Request) -> Result<Request, http::Respons
         Vec::new()
     };
     Ok(Request {
+        id,
         method,
         https: scheme == "https",
         host: host.to_owned(),

@@ -19,6 +19,7 @@ pub const ORIGIN: &str = "https://dialtone.example";
 pub fn get(path: &str) -> Request {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     Request {
+        id: "0123456789abcdef".to_owned(),
         method: Method::GET,
         https: true,
         host: HOST.to_owned(),
