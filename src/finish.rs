@@ -54,14 +54,55 @@ pub const CHANGED_GONE: &str = "gone";
 /// # Errors
 /// The [`Fault`] of R2.
 pub async fn begin<W: World>(world: &W, kind: Kind, id: &str) -> Result<Mark, Fault> {
+    begin_with(world, kind, id, &[]).await
+}
+
+/// The same of a device that is put on the lists of accounts before it is saved with them: should the
+/// save not take place, [`undo`] finds in the mark which lists those are.
+///
+/// # Errors
+/// The [`Fault`] of R2.
+pub async fn begin_with<W: World>(
+    world: &W,
+    kind: Kind,
+    id: &str,
+    accounts: &[&Id],
+) -> Result<Mark, Fault> {
     let nonce: [u8; 8] = world.random()?;
     let mark = Mark(key::unfinished(kind, id, &hex(&nonce)));
     let begun = BTreeMap::from([(BEGUN.to_owned(), world.now().0.to_string())]);
-    world
-        .r2()
-        .put(&mark.0, Vec::new(), begun, Only::Always)
-        .await?;
+    let body = if accounts.is_empty() {
+        Vec::new()
+    } else {
+        serde_json::to_vec(accounts).map_err(|_| Fault::Broken("mark to json"))?
+    };
+    world.r2().put(&mark.0, body, begun, Only::Always).await?;
     Ok(mark)
+}
+
+/// Takes a device off the lists that the save of this mark put it on, as far as it is not on those
+/// accounts' lines. `mark` is its key.
+///
+/// # Errors
+/// The [`Fault`] of a store.
+pub async fn undo<W: World>(world: &W, mark: &str, id: &str) -> Result<(), Fault> {
+    let Some(object) = world.r2().get(mark).await? else {
+        return Ok(());
+    };
+    if object.body.is_empty() {
+        return Ok(());
+    }
+    let mac: Mac = id.parse().map_err(|_| Fault::Broken("device key"))?;
+    let accounts: Vec<Id> = json::read(&object.body).map_err(|_| Fault::Broken("mark"))?;
+    let device = store::load::<Device, W>(world, id).await?;
+    for account in &accounts {
+        let has = |device: &Loaded<Device>| device.stored.has_account(account);
+        // What it has, its own finish saw to.
+        if !device.as_ref().is_some_and(has) {
+            unlist(world, mac, account).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The mark of one save.
@@ -471,10 +512,10 @@ async fn device<W: World>(world: &W, id: &str, origin: Option<&str>) -> Result<(
         resync::ask(world, mac, &stored, 0).await?;
         leave(world, mac, &stored).await?;
         for line in &stored.record.lines {
-            relist(world, &line.account).await?;
+            join(world, mac, &stored, &line.account).await?;
         }
         if let Some(session) = &stored.state.session {
-            relist(world, &session.account).await?;
+            join(world, mac, &stored, &session.account).await?;
         }
     }
     copy_device(world, id).await
@@ -494,21 +535,8 @@ async fn leave<W: World>(world: &W, mac: Mac, stored: &Stored<Device>) -> Result
     let left = &stored.state.former_accounts;
     for account in left {
         session::clear_up(world, mac, account, &stored.record.tenant).await?;
-        let has = |device: &Stored<Device>| device.has_account(account);
-        if !has(stored) {
-            let taken = store::update::<Account, W>(world, account.as_str(), |account| {
-                account.state.devices.remove(&mac)
-            });
-            taken.await?;
-            // A save that gave it the line again in between saw it on the list and left it there.
-            let now = store::load::<Device, W>(world, &mac.to_string()).await?;
-            if now.is_some_and(|now| has(&now.stored)) {
-                let back = store::update::<Account, W>(world, account.as_str(), |account| {
-                    account.state.devices.insert(mac)
-                });
-                back.await?;
-            }
-            relist(world, account).await?;
+        if !stored.has_account(account) {
+            unlist(world, mac, account).await?;
         }
     }
     if !left.is_empty() {
@@ -523,6 +551,40 @@ async fn leave<W: World>(world: &W, mac: Mac, stored: &Stored<Device>) -> Result
         .await?;
     }
     Ok(())
+}
+
+/// Takes a device off an account's list.
+async fn unlist<W: World>(world: &W, mac: Mac, account: &Id) -> Result<(), Fault> {
+    let taken = store::update::<Account, W>(world, account.as_str(), |account| {
+        account.state.devices.remove(&mac)
+    });
+    taken.await?;
+    // A save that gave it the line again in between saw it on the list and left it there.
+    let now = store::load::<Device, W>(world, &mac.to_string()).await?;
+    if now.is_some_and(|now| now.stored.has_account(account)) {
+        let back = store::update::<Account, W>(world, account.as_str(), |account| {
+            account.state.devices.insert(mac)
+        });
+        back.await?;
+    }
+    relist(world, account).await
+}
+
+/// Sees to it that a device is on the list of an account that it has. It was put there before the save, but
+/// a run may have taken a slow save for one that was cut off, and undone that.
+async fn join<W: World>(
+    world: &W,
+    mac: Mac,
+    device: &Stored<Device>,
+    account: &Id,
+) -> Result<(), Fault> {
+    if device.alive() {
+        store::update::<Account, W>(world, account.as_str(), |account| {
+            account.alive() && account.state.devices.insert(mac)
+        })
+        .await?;
+    }
+    relist(world, account).await
 }
 
 /// Copies an account to KV if it changed there: a device more or less on it changes how many phones

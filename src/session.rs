@@ -163,7 +163,7 @@ pub async fn begin<W: World>(
     if !device.is_some_and(|device| is_desk(&device.stored)) {
         return Ok(Err(Refused::NoDesk));
     }
-    let mark = finish::begin(world, Kind::Device, &id).await?;
+    let mark = finish::begin_with(world, Kind::Device, &id, &[account]).await?;
     if !add_device(world, account.as_str(), mac, false).await? {
         finish::done(world, &mark).await?;
         return Ok(Err(Refused::NoRoom));
@@ -190,6 +190,14 @@ pub async fn begin<W: World>(
         .put(&end, Vec::new(), BTreeMap::new(), Only::Always)
         .await?;
     let (elsewhere, mark_elsewhere) = take(world, mac, &session).await?;
+    let device = store::load::<Device, W>(world, &id).await?;
+    let named = device.and_then(|device| device.stored.state.session);
+    if named.is_none_or(|named| named.id != session.id) {
+        // Before the seat was taken another user got the phone, or a run took this for a login that was
+        // cut off: a seat that no phone names would stay until its time is over.
+        vacate(world, account, |seat| seat.id == session.id).await?;
+        return Err(Fault::Contended);
+    }
 
     // From here on the user is logged in.
     note(world, mac, tenant, actor, "session.began", account, None).await;
@@ -364,7 +372,10 @@ pub async fn end_due<W: World>(
     if let Some(seat) = seat.filter(over) {
         // Its time is over whatever the seat says, so the files are the host's before it is free.
         let id = seat.mac.to_string();
+        // The entry goes together with the seat, in the middle of what follows.
+        let mark = finish::begin(world, Kind::Device, &id).await?;
         finish::finish(world, Kind::Device, &id, origin).await?;
+        finish::done(world, &mark).await?;
         if vacate(world, account, over).await?.is_some()
             && let Some(device) = store::load::<Device, W>(world, &id).await?
         {

@@ -19,7 +19,7 @@ use crate::chaining::{self, Allowance};
 use crate::fault::Fault;
 use crate::finish;
 use crate::json;
-use crate::key;
+use crate::key::{self, Kind};
 use crate::ports::{Level, Object, Objects, Only, World};
 use crate::reconcile::breaker::{Breaker, Confirmed, Lost, Tombstones};
 use crate::reconcile::known::{Listing, Mark};
@@ -404,10 +404,14 @@ impl<W: World> Run<'_, W> {
                 continue;
             };
             self.spend(CALLS_OF_FINISH);
-            let finished_now = match finish::finish(self.world, kind, id, origin).await {
-                Ok(()) => self.world.r2().delete(key).await,
-                Err(fault) => Err(fault),
-            };
+            let finished_now = async {
+                finish::finish(self.world, kind, id, origin).await?;
+                if kind == Kind::Device {
+                    finish::undo(self.world, key, id).await?;
+                }
+                self.world.r2().delete(key).await
+            }
+            .await;
             match finished_now {
                 Ok(()) => {
                     finished += 1;

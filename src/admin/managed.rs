@@ -84,6 +84,11 @@ pub trait Managed: Record {
         Ok(())
     }
 
+    /// The accounts on whose lists [`Managed::prepare`] puts the record.
+    fn joins<'a>(_next: &'a Stored<Self>, _former: Option<&Stored<Self>>) -> Vec<&'a Id> {
+        Vec::new()
+    }
+
     /// The last thing before the compare-and-set: takes names, makes files.
     async fn prepare<W: World>(
         _world: &W,
@@ -648,6 +653,13 @@ impl Managed for Device {
         // All accounts must have room before any is given the device, so that a refusal leaves no
         // trace.
         add_to_accounts(world, mac, &next.record, true).await
+    }
+
+    fn joins<'a>(next: &'a Stored<Self>, former: Option<&Stored<Self>>) -> Vec<&'a Id> {
+        let accounts = next.record.lines.iter().map(|line| &line.account);
+        accounts
+            .filter(|account| !former.is_some_and(|former| former.has_account(account)))
+            .collect()
     }
 
     async fn prepare<W: World>(

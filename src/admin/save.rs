@@ -199,7 +199,7 @@ pub async fn save<R: Managed, W: World>(
             continue;
         }
 
-        let mark = finish::begin(world, R::KIND, id).await?;
+        let mark = finish::begin_with(world, R::KIND, id, &R::joins(&next, before)).await?;
         finish::enlist(world, id, &next.record).await?;
         if let Err(refused) = R::prepare(world, context, id, &mut next).await {
             if matches!(refused, Failure::Problem(_)) {

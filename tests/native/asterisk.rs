@@ -45,7 +45,7 @@ impl Mood {
     ];
 }
 
-type Fields = BTreeMap<String, String>;
+pub type Fields = BTreeMap<String, String>;
 
 /// The Asterisk.
 pub struct Asterisk {
@@ -109,7 +109,8 @@ struct Ami {
 pub const AMI_USER: &str = "dialtone-ami";
 pub const AMI_PASSWORD: &str = "ami&secret=+0123456789";
 
-const CLASSES: [&str; 3] = ["auth", "aor", "endpoint"];
+/// The classes of objects, in the order in which they are created.
+pub const CLASSES: [&str; 3] = ["auth", "aor", "endpoint"];
 
 /// The options that the fake knows; any other is refused as Asterisk does.
 const OPTIONS: [&str; 26] = [
@@ -281,6 +282,11 @@ impl Asterisk {
         inside.started.push('!');
     }
 
+    /// Has these objects again, as if nothing had happened since.
+    pub fn put_back(&self, objects: &Kept) {
+        self.inside.borrow_mut().objects.clone_from(&objects.0);
+    }
+
     /// What is on its disk now.
     pub fn keep(&self) -> Kept {
         Kept(self.inside.borrow().objects.clone())
@@ -291,6 +297,12 @@ impl Asterisk {
             .borrow_mut()
             .objects
             .remove(&(class.to_owned(), name.to_owned()));
+    }
+
+    /// An object with these fields, however it came there.
+    pub fn has(&self, class: &str, name: &str, fields: Fields) {
+        let place = (class.to_owned(), name.to_owned());
+        self.inside.borrow_mut().objects.insert(place, fields);
     }
 
     /// A field is changed by hand.

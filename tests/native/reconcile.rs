@@ -25,7 +25,7 @@ use crate::ask::{call, delete, json_of, patch, put};
 use crate::asterisk::{Asterisk, Mood};
 use crate::world::{Bucket, Failing, Fake, Kv, block_on};
 
-const ARI_PASSWORD: &str = "ari-secret-0123456789";
+pub const ARI_PASSWORD: &str = "ari-secret-0123456789";
 pub const PASSWORD: &str = "Phone-Secret-1";
 
 /// A world with a tenant and one PBX in `push` mode.
@@ -34,7 +34,7 @@ pub struct Scene {
     pub asterisk: Rc<Asterisk>,
 }
 
-fn pbx(host: &str, mode: &str) -> Value {
+pub fn pbx(host: &str, mode: &str) -> Value {
     json!({
         "tenant": "acme", "ari_url": format!("https://{host}/ari"), "ari_username": "dialtone",
         "ari_password": ARI_PASSWORD, "mode": mode, "context": "phones", "realm": "acme.example",
@@ -47,7 +47,7 @@ pub fn account(username: &str) -> Value {
 }
 
 /// Calls out reach the Asterisk of the host's name; there is none behind any other.
-fn connect(fake: &Fake, hosts: &[(&str, &Rc<Asterisk>)]) {
+pub fn connect(fake: &Fake, hosts: &[(&str, &Rc<Asterisk>)]) {
     let hosts: BTreeMap<String, Rc<Asterisk>> = hosts
         .iter()
         .map(|(host, asterisk)| ((*host).to_owned(), Rc::clone(asterisk)))

@@ -233,6 +233,38 @@ impl Kv {
             .then(|| last.clone())
     }
 
+    /// What a key held so many seconds ago.
+    pub fn value_before(&self, key: &str, seconds: u64) -> Option<String> {
+        let at = self.clock.ms().saturating_sub(seconds * 1_000);
+        self.at(key, at).map(|written| written.value)
+    }
+
+    /// What a list showed so many seconds ago.
+    pub fn list_before(
+        &self,
+        prefix: &str,
+        cursor: Option<&str>,
+        seconds: u64,
+    ) -> Page<MappingEntry> {
+        let seen_at = self.clock.ms().saturating_sub(seconds * 1_000);
+        let history = self.history.borrow();
+        let from = cursor.map_or(Bound::Included(prefix), Bound::Excluded);
+        let mut shown = history
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .filter_map(|(key, _)| {
+                Some(MappingEntry {
+                    key: key.clone(),
+                    metadata: self.at(key, seen_at)?.metadata,
+                })
+            });
+        let entries: Vec<MappingEntry> = shown.by_ref().take(self.page.get()).collect();
+        let cursor = shown
+            .next()
+            .and(entries.last().map(|entry| entry.key.clone()));
+        Page { entries, cursor }
+    }
+
     fn one(&self, key: &str) -> Option<String> {
         let now = self.clock.ms();
         match self.late.get() {
@@ -303,28 +335,12 @@ impl Mappings for Kv {
     async fn list(&self, prefix: &str, cursor: Option<&str>) -> Result<Page<MappingEntry>, Fault> {
         self.counts(|count| count.lists += 1);
         self.fails(prefix, false)?;
-        let now = self.clock.ms();
-        let seen_at = if self.late.get() == Late::No {
-            now
+        let late_s = if self.late.get() == Late::No {
+            0
         } else {
-            now.saturating_sub(LATE_S * 1_000)
+            LATE_S
         };
-        let history = self.history.borrow();
-        let from = cursor.map_or(Bound::Included(prefix), Bound::Excluded);
-        let mut shown = history
-            .range::<str, _>((from, Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .filter_map(|(key, _)| {
-                Some(MappingEntry {
-                    key: key.clone(),
-                    metadata: self.at(key, seen_at)?.metadata,
-                })
-            });
-        let entries: Vec<MappingEntry> = shown.by_ref().take(self.page.get()).collect();
-        let cursor = shown
-            .next()
-            .and(entries.last().map(|entry| entry.key.clone()));
-        Ok(Page { entries, cursor })
+        Ok(self.list_before(prefix, cursor, late_s))
     }
 }
 

@@ -9,9 +9,15 @@
 
 mod access;
 mod admin;
+#[path = "../native/asterisk.rs"]
+#[expect(dead_code, reason = "more of it is used in the other ring")]
+mod asterisk;
 mod certificates;
 mod clear;
 mod cron;
+#[path = "../native/dice.rs"]
+#[expect(dead_code, reason = "more of it is used in the other ring")]
+mod dice;
 mod edits;
 mod files;
 mod flow;
@@ -19,6 +25,7 @@ mod hotdesk;
 #[path = "../native/issuer.rs"]
 #[expect(dead_code, reason = "more of it is used in the other ring")]
 mod issuer;
+mod kills;
 mod leaks;
 mod malformed;
 mod office;

@@ -352,6 +352,17 @@ impl Workerd {
         Process::spawn_in(&mut command, Some(self.run_dir.path()))
     }
 
+    /// Kills the Worker with all its processes, whatever they are at; [`Self::restart`] starts it again.
+    ///
+    /// # Errors
+    /// If its processes cannot be reached.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.finish()?;
+        }
+        Ok(())
+    }
+
     /// Stops the Worker: first as Wrangler likes it, so that it closes its databases, then by force.
     ///
     /// # Errors
