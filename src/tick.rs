@@ -111,7 +111,7 @@ pub struct RunSummary {
     /// Those that are left.
     pub unfinished: u32,
     /// Changes of profiles that not everybody has yet.
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub rollouts: u32,
     /// What there is to say of each PBX.
     pub pbxes: BTreeMap<Id, PbxSummary>,
@@ -121,7 +121,7 @@ pub struct RunSummary {
     clippy::trivially_copy_pass_by_ref,
     reason = "serde hands over references"
 )]
-fn is_none(count: &u32) -> bool {
+fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
