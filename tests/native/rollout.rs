@@ -414,6 +414,26 @@ fn a_single_phone_that_goes_stops_nothing_before_the_time_is_over() {
 }
 
 #[test]
+fn whoever_goes_at_the_last_moment_is_waited_for() {
+    let office = office(20, &json!({ "minutes": 15, "canary_percent": 20 }));
+    office.save(NEW);
+    office.until("canary", 10);
+    office.minutes(2);
+    let who = Office::who_has(&office.all_fetch(|_| false), NEW);
+    office.minutes(14);
+    for n in who.iter().take(2) {
+        office
+            .scene
+            .asterisk
+            .unregisters(&office.phones[*n].username);
+    }
+    // The other two are fine, and have been for long enough.
+    office.minutes(4);
+    assert_eq!(office.stage(), "canary");
+    office.until("stopped", 8);
+}
+
+#[test]
 fn canaries_that_do_not_fetch_are_waited_for_a_week() {
     let office = office(10, &json!({}));
     office.save(NEW);
