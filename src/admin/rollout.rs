@@ -21,7 +21,8 @@ use crate::time::Timestamp;
 
 /// The answer.
 #[derive(Serialize)]
-struct Answer {
+struct Answer<'a> {
+    profile: &'a str,
     /// `everyone` if none is under way.
     stage: &'static str,
     /// When it began.
@@ -41,8 +42,8 @@ struct Answer {
     counts: Counts,
 }
 
-impl Answer {
-    fn of(rollout: Option<&Rollout>, counts: Counts) -> Self {
+impl<'a> Answer<'a> {
+    fn of(profile: &'a str, rollout: Option<&Rollout>, counts: Counts) -> Self {
         let (mut canary_since, mut until, mut stopped_at, mut why) = (None, None, None, None);
         match rollout.map(|rollout| &rollout.stage) {
             None | Some(Stage::Choosing) => {}
@@ -56,6 +57,7 @@ impl Answer {
             }
         }
         Self {
+            profile,
             stage: rollout.map_or("everyone", Rollout::word),
             since: rollout.map(|rollout| rollout.since),
             canary_since,
@@ -100,7 +102,10 @@ pub async fn answer<W: World>(
     let stored = visible(world, context, id).await?;
     let counts = counts(world, id, stored.state.as_ref()).await?;
     let Some(Wish { to }) = wish else {
-        return super::json(StatusCode::OK, &Answer::of(stored.state.as_ref(), counts));
+        return super::json(
+            StatusCode::OK,
+            &Answer::of(id, stored.state.as_ref(), counts),
+        );
     };
     let none = || Problem::new(ProblemKind::InUse, "there is no roll-out that this changes");
     let edition = stored.state.as_ref().map(|rollout| rollout.edition);
@@ -128,7 +133,10 @@ pub async fn answer<W: World>(
     let event = Event::new(world, &context.caller.name, tenant, action, resource);
     audit::note(world, &event.with("why", Why::Admin.word())).await;
     let stored = visible(world, context, id).await?;
-    super::json(StatusCode::OK, &Answer::of(stored.state.as_ref(), counts))
+    super::json(
+        StatusCode::OK,
+        &Answer::of(id, stored.state.as_ref(), counts),
+    )
 }
 
 async fn visible<W: World>(
