@@ -26,6 +26,7 @@ use crate::record::{Record, Stored};
 use crate::refusal;
 use crate::render::{self, From, Ingredients};
 use crate::resync;
+use crate::rollout::Concerned;
 use crate::session;
 use crate::step2_redirect::NamedRule;
 use crate::step5_config_request::stale;
@@ -135,10 +136,7 @@ pub async fn finish<W: World>(
             let tenant = Id::try_from(id).map_err(|_| Fault::Broken("tenant id"))?;
             regenerate::<Tenant, W>(world, id, Some(&tenant)).await
         }
-        Kind::Profile => {
-            copy::<Profile, W>(world, id, |_| None).await?;
-            regenerate::<Profile, W>(world, id, None).await
-        }
+        Kind::Profile => profile(world, id).await,
         Kind::Pbx => {
             pbx(world, id).await?;
             regenerate::<Pbx, W>(world, id, None).await
@@ -165,7 +163,35 @@ async fn regenerate<R: Record, W: World>(
     if stored.edition <= 1 || !stored.alive() {
         return Ok(());
     }
-    resync::regenerate(world, Regenerated::Record(R::KIND, id), tenant).await
+    resync::regenerate(world, Regenerated::Record(R::KIND, id), tenant, None).await
+}
+
+/// A profile's copy, and the files of those of its devices that have other settings now: none while it is
+/// chosen who is to have them first.
+async fn profile<W: World>(world: &W, id: &str) -> Result<(), Fault> {
+    copy::<Profile, W>(world, id, |_| None).await?;
+    let Some(Loaded { stored, .. }) = store::load::<Profile, W>(world, id).await? else {
+        return Ok(());
+    };
+    let Some(rollout) = stored.state.as_ref().filter(|_| stored.alive()) else {
+        return regenerate::<Profile, W>(world, id, None).await;
+    };
+    if rollout.is_open() {
+        let key = key::rollout(id, rollout.edition);
+        let r2 = world.r2();
+        r2.put(&key, Vec::new(), BTreeMap::new(), Only::Absent)
+            .await?;
+    }
+    let only = match rollout.concerned(id, stored.edition) {
+        Concerned::Nobody => return Ok(()),
+        Concerned::Canaries(canaries) => Some(canaries),
+        Concerned::Everybody => None,
+    };
+    let (what, tenant) = (
+        Regenerated::Record(Kind::Profile, id),
+        stored.record.tenant(),
+    );
+    resync::regenerate(world, what, tenant, only.as_ref()).await
 }
 
 /// What a listing of the accounts in KV shows of each, so that the scheduled handler need not read

@@ -17,6 +17,7 @@
 //! | `session-end/{until}/{account}` | | that a session ends then |
 //! | `tries/account/{account}`, `tries/device/{mac}`, `tries/nobody/{mac}` | | wrong PINs |
 //! | `regenerate/{kind}/{id}/{time}-{nonce}` | | that the files of a shared record's devices are made again, and how far |
+//! | `regenerate/rollout/{profile}/{edition}` | | that a roll-out is under way, and how far |
 //! | `resync/{mac}` | | that a phone is to be told to fetch again |
 //! | `told/{mac}` | | what became of telling it |
 //! | `templates` | | which versions of the templates all files were made of |
@@ -384,6 +385,24 @@ pub fn parse_regenerate(key: &str) -> Option<(Regenerated<'_>, Timestamp)> {
     Some((what, at))
 }
 
+/// The prefix of all roll-outs that are under way. Below [`ALL_REGENERATE`], which each run lists anyhow, so
+/// that to look for them costs nothing.
+const ALL_ROLLOUTS: &str = "regenerate/rollout/";
+
+/// `regenerate/rollout/{profile}/{edition}`: that the settings of a profile are rolled out that it got with
+/// that edition. Of each edition its own, so that who takes one away takes no newer one along.
+#[must_use]
+pub fn rollout(profile: &str, edition: u64) -> String {
+    format!("{ALL_ROLLOUTS}{profile}/{edition}")
+}
+
+/// Reads what [`rollout`] made: the profile and the edition.
+#[must_use]
+pub fn parse_rollout(key: &str) -> Option<(Id, u64)> {
+    let (profile, edition) = key.strip_prefix(ALL_ROLLOUTS)?.split_once('/')?;
+    Some((Id::try_from(profile).ok()?, edition.parse().ok()?))
+}
+
 /// Which versions of the templates all files were made of, or are being.
 pub const TEMPLATES: &str = "templates";
 
@@ -554,7 +573,19 @@ mod tests {
                 Some((what, at))
             );
         }
+        let office = Id::try_from("1-office").unwrap();
+        let open = rollout("1-office", 7);
+        assert_eq!(parse_rollout(&open), Some((office, 7)));
+        assert!(open.starts_with(ALL_REGENERATE));
         for wrong in [
+            "regenerate/rollout/a",
+            "regenerate/rollout/a/1-b",
+            "regenerate/profile/a/1",
+        ] {
+            assert_eq!(parse_rollout(wrong), None, "{wrong}");
+        }
+        for wrong in [
+            open.as_str(),
             "regenerate/pbx/main",
             "regenerate/x/main/1-a",
             "resync/pbx/main/1-a",

@@ -74,6 +74,7 @@ pub mod refusal;
 pub mod rekey;
 pub mod render;
 pub mod resync;
+pub mod rollout;
 pub mod rotation;
 pub mod serve;
 pub mod session;

@@ -15,6 +15,7 @@ use crate::record::profile::Profile;
 use crate::record::settings::{ADMIN_PASSWORD, Setting, Settings, USER_PASSWORD};
 use crate::record::tenant::Tenant;
 use crate::record::{Record, Stored};
+use crate::rollout;
 use crate::secret::Secret;
 use crate::session;
 use crate::step3_boot_request::Part;
@@ -248,7 +249,11 @@ impl Ingredients {
         let profile = self.profile.as_ref().zip(record.profile.as_ref());
         let profile = profile
             .filter(|(stored, _)| self.is_ours(stored))
-            .map(|(stored, id)| level(stored, id.as_str(), &stored.record.settings));
+            .map(|(stored, id)| {
+                // The passwords are today's for everybody: only settings are rolled out.
+                let settings = rollout::settings(stored, id, self.mac);
+                level(stored, id.as_str(), settings)
+            });
         let tenant = self.tenant.as_ref().filter(|stored| stored.alive());
         let tenant =
             tenant.map(|stored| level(stored, record.tenant.as_str(), &stored.record.settings));

@@ -18,6 +18,7 @@ use crate::mac::Mac;
 use crate::ports::{Objects, Only, World};
 use crate::record::Stored;
 use crate::record::device::Device;
+use crate::rollout::Canaries;
 use crate::text::Id;
 use crate::time::Timestamp;
 
@@ -250,6 +251,9 @@ pub struct Progress {
     /// The last device that was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Mac>,
+    /// Only of these; all others' files stay as they are, but for the revisions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Canaries>,
 }
 
 /// Has the files made again that a record is part of. A later call begins anew.
@@ -260,12 +264,14 @@ pub async fn regenerate<W: World>(
     world: &W,
     what: key::Regenerated<'_>,
     tenant: Option<&Id>,
+    only: Option<&Canaries>,
 ) -> Result<(), Fault> {
     let nonce: [u8; 4] = world.random()?;
     let key = key::regenerate(what, world.now(), &hex(&nonce));
     let progress = Progress {
         tenant: tenant.cloned(),
         after: None,
+        only: only.cloned(),
     };
     let bytes = serde_json::to_vec(&progress).map_err(|_| Fault::Broken("progress"))?;
     let put = world.r2().put(&key, bytes, BTreeMap::new(), Only::Always);

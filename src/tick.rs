@@ -45,6 +45,7 @@ mod lease;
 pub mod pass;
 pub mod plan;
 mod resync;
+mod rollout;
 mod site;
 pub mod tell;
 
@@ -109,8 +110,19 @@ pub struct RunSummary {
     pub finished: u32,
     /// Those that are left.
     pub unfinished: u32,
+    /// Changes of profiles that not everybody has yet.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub rollouts: u32,
     /// What there is to say of each PBX.
     pub pbxes: BTreeMap<Id, PbxSummary>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over references"
+)]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What a run did at one PBX.
@@ -319,7 +331,9 @@ impl<W: World> Run<'_, W> {
         )
         .await;
         // Last: who is registered from where is known by now, and what must be comes first.
-        self.resync(origin).await;
+        let none = BTreeMap::new();
+        let said = seen.as_ref().map_or(&none, |(_, _, pbxes)| pbxes);
+        let rollouts = self.resync(origin, said).await;
         let (accounts, pass, pbxes) = seen?;
         let summary = RunSummary {
             at: self.began,
@@ -327,6 +341,7 @@ impl<W: World> Run<'_, W> {
             pass,
             finished,
             unfinished,
+            rollouts,
             pbxes,
         };
         let bytes = serde_json::to_vec(&summary).map_err(|_| Fault::Broken("run summary"))?;

@@ -160,6 +160,7 @@ fn topic(event: &Event) -> Option<Topic> {
         "device.offline" | "account.offline" | "pbx.offline" => Some(Topic::Offline),
         "phone.refused" => Some(Topic::Refused),
         "claim.contested" => Some(Topic::Contested),
+        "rollout.stopped" => Some(Topic::Rollout),
         action if action.starts_with("breaker.") => Some(Topic::Breaker),
         _ => None,
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
@@ -23,6 +23,7 @@ use crate::record::tenant::Tenant;
 use crate::record::token::{Identity, Token, TokenState};
 use crate::record::{Record, Stored};
 use crate::render::{From, Ingredients};
+use crate::rollout::{self, Rollout};
 use crate::step2_redirect::UrlTemplate;
 use crate::step6_config_files;
 use crate::store::{self, Loaded};
@@ -241,6 +242,8 @@ impl Managed for Tenant {
 }
 
 impl Managed for Profile {
+    const READ_ONLY: &'static [&'static str] = &["rollout"];
+
     async fn check<W: World>(
         &self,
         world: &W,
@@ -249,6 +252,42 @@ impl Managed for Profile {
         _: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<FieldError>, Fault> {
         check_tenant(world, &self.tenant).await
+    }
+
+    fn settle(next: &mut Stored<Self>, former: Option<&Stored<Self>>, now: Timestamp) {
+        // What comes back from its deletion is new.
+        let former = former.filter(|former| former.alive());
+        next.state = former.and_then(|former| {
+            let (before, after) = (&former.record.settings, &next.record.settings);
+            Rollout::after_save(former.state.as_ref(), before, after, next.edition, now)
+        });
+    }
+
+    async fn prepare<W: World>(
+        world: &W,
+        _: &Context,
+        _: &str,
+        next: &mut Stored<Self>,
+    ) -> Result<(), Failure> {
+        let begins = |rollout: &Rollout| rollout.edition == next.edition;
+        if next.state.as_ref().is_some_and(begins)
+            && rollout::terms(world, &next.record.tenant).await?.is_none()
+        {
+            // All get it at once.
+            next.state = None;
+        }
+        Ok(())
+    }
+
+    fn retire(next: &mut Stored<Self>) {
+        next.state = None;
+    }
+
+    fn add_beside(stored: &Stored<Self>, shown: &mut Map<String, Value>) {
+        if let Some(open) = &stored.state {
+            let open = json!({ "stage": open.word(), "since": open.since });
+            shown.insert("rollout".to_owned(), open);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod models;
 pub mod plan;
 pub mod problem;
 mod resync;
+mod rollout;
 pub mod route;
 pub mod save;
 pub mod session;

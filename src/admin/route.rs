@@ -8,7 +8,7 @@ use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
 use super::{
     accept, account, audit, batch, device, explain, list, models, no_parameters, one, plan, resync,
-    session, status, token,
+    rollout, session, status, token,
 };
 use crate::cached::Batching;
 use crate::fault::Fault;
@@ -92,6 +92,10 @@ routes! {
     "profiles": GET Reader Tenant => list(world, context, request, Kind::Profile).await;
     "profiles/{profile}": GET Reader Tenant, PUT Operator Tenant, PATCH Operator Tenant, DELETE Operator Tenant
         => one::<Profile, W>(world, context, request, &given.id).await;
+    "profiles/{profile}/rollout": GET Reader Tenant, POST Operator Tenant => {
+        no_parameters(request)?;
+        rollout::answer(world, context, request, &given.id).await
+    };
     "pbxes": GET Reader Tenant => list(world, context, request, Kind::Pbx).await;
     "pbxes/{pbx}": GET Reader Tenant, PUT Operator Tenant, PATCH Operator Tenant, DELETE Operator Tenant
         => one::<Pbx, W>(world, context, request, &given.id).await;

@@ -570,6 +570,9 @@ struct ShownRun {
     finished: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unfinished: Option<u32>,
+    /// Changes of profiles that not everybody has yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollouts: Option<u32>,
     pbxes: BTreeMap<Id, tick::PbxSummary>,
 }
 
@@ -584,6 +587,7 @@ async fn last_run<W: World>(world: &W, context: &Context) -> Result<Option<Shown
             accounts: run.accounts,
             finished: Some(run.finished),
             unfinished: Some(run.unfinished),
+            rollouts: Some(run.rollouts),
             pbxes: run.pbxes,
         }));
     };
@@ -613,6 +617,7 @@ async fn last_run<W: World>(world: &W, context: &Context) -> Result<Option<Shown
         accounts: run.accounts,
         finished: None,
         unfinished: None,
+        rollouts: None,
         pbxes,
     }))
 }

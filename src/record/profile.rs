@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Record;
 use super::settings::Settings;
 use crate::key::Kind;
+use crate::rollout::Rollout;
 use crate::secret::Secret;
 use crate::text::{DisplayName, Id};
 
@@ -23,7 +24,9 @@ pub struct Profile {
 }
 
 impl Record for Profile {
-    type State = ();
+    /// That not all phones have its settings yet. `None` reads and writes as the `null` of a profile from
+    /// before there were roll-outs.
+    type State = Option<Rollout>;
     const KIND: Kind = Kind::Profile;
 
     fn tenant(&self) -> Option<&Id> {

@@ -144,6 +144,62 @@ pub enum Topic {
     Contested,
     /// At a PBX too much changed at once to be believed or done.
     Breaker,
+    /// A roll-out was stopped.
+    Rollout,
+}
+
+/// A whole number from `LEAST` to `MOST`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Within<const LEAST: u64, const MOST: u64>(u64);
+
+impl<const LEAST: u64, const MOST: u64> Within<LEAST, MOST> {
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl<const LEAST: u64, const MOST: u64> TryFrom<u64> for Within<LEAST, MOST> {
+    type Error = String;
+
+    fn try_from(number: u64) -> Result<Self, Self::Error> {
+        if (LEAST..=MOST).contains(&number) {
+            Ok(Self(number))
+        } else {
+            Err(format!("must be between {LEAST} and {MOST}"))
+        }
+    }
+}
+
+impl<const LEAST: u64, const MOST: u64> From<Within<LEAST, MOST>> for u64 {
+    fn from(number: Within<LEAST, MOST>) -> Self {
+        number.0
+    }
+}
+
+/// How a change of many phones' files is tried at some of them first ([`crate::rollout`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RolloutTerms {
+    /// The share of the phones that get it first, in percent, rounded up.
+    pub canary_percent: Within<1, 50>,
+    /// How long one of them must have had it, and be registered, before all get it. At least 15, since a
+    /// registration lasts for up to ten minutes ([`crate::step7_register::LONGEST_REGISTRATION_S`]).
+    pub minutes: Within<15, 1_440>,
+    /// More than this share of those that have it, in percent, lost their registration: it stops.
+    pub max_lost_percent: Within<0, 50>,
+}
+
+impl Default for RolloutTerms {
+    fn default() -> Self {
+        Self {
+            canary_percent: Within(5),
+            minutes: Within(60),
+            max_lost_percent: Within(10),
+        }
+    }
 }
 
 /// Where entries of the audit go.
@@ -195,6 +251,10 @@ pub struct Tenant {
     /// Where its alarms go, and what else it wants to know at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
+    /// Whether changes of its profiles' settings are tried at some phones first, and how. Absent: they
+    /// are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutTerms>,
     /// Settings for all devices of the tenant, below those of a profile.
     #[serde(default)]
     pub settings: Settings,

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use super::tell::{self, Teller};
-use super::{PAGE, Run, rotate};
+use super::{PAGE, PbxSummary, Run, rotate};
 use crate::fault::Fault;
 use crate::finish;
 use crate::json;
 use crate::key::{self, Kind, Regenerated};
 use crate::mac::Mac;
-use crate::ports::{Level, Mappings, Object, Objects, Only, World};
+use crate::ports::{Level, Mappings, Object, ObjectEntry, Objects, Only, World};
 use crate::record::Stored;
 use crate::record::account::Account;
 use crate::record::device::Device;
@@ -34,27 +34,44 @@ const MARK_PAGES: usize = 3;
 
 /// How old a change must be before it is decided from KV which devices it concerns, in seconds: KV
 /// is late by a minute, and a device may have got its profile a moment before.
-const KV_KNOWS_S: u64 = 75;
+pub(super) const KV_KNOWS_S: u64 = 75;
 
 /// How many keys KV gives at once (Workers KV limits).
-const BULK: u32 = 100;
+pub(super) const BULK: u32 = 100;
 
 /// How often it is looked whether the templates are new, in minutes.
 const TEMPLATES_EVERY_MIN: u64 = 10;
 
 impl<W: World> Run<'_, W> {
-    /// Makes stale files again and tells phones. A fault costs this part of the run only.
-    pub(super) async fn resync(&self, origin: Option<&str>) {
+    /// Brings on roll-outs, makes stale files again and tells phones: how many roll-outs there are. A fault
+    /// costs this part of the run only.
+    pub(super) async fn resync(
+        &self,
+        origin: Option<&str>,
+        pbxes: &BTreeMap<Id, PbxSummary>,
+    ) -> u32 {
+        let templates = self.templates().await;
+        let listed = self.list_regenerate().await;
+        let entries = listed.as_deref().unwrap_or_default();
+        let rollouts = self.roll_out(entries, pbxes).await;
         for (what, done) in [
-            ("templates", self.templates().await),
-            ("regenerate", self.regenerate(origin).await),
+            ("templates", templates),
+            ("regenerate", self.regenerate(entries, origin).await),
             ("tell", self.tell_phones().await),
+            ("list", listed.map(drop)),
         ] {
             if let Err(fault) = done {
                 let fields = [("what", what), ("fault", fault.label())];
                 self.world.log(Level::Warn, "resync.fault", &fields);
             }
         }
+        rollouts
+    }
+
+    async fn list_regenerate(&self) -> Result<Vec<ObjectEntry>, Fault> {
+        self.spend(1);
+        let r2 = self.world.r2();
+        Ok(r2.list(key::ALL_REGENERATE, None, PAGE).await?.entries)
     }
 
     /// Has all files made again if this code has other templates than the code before.
@@ -75,7 +92,7 @@ impl<W: World> Run<'_, W> {
         // What was never written down is no change.
         if known.is_some() {
             self.spend(1);
-            resync::regenerate(self.world, Regenerated::Templates, None).await?;
+            resync::regenerate(self.world, Regenerated::Templates, None, None).await?;
         }
         self.spend(1);
         let put = self
@@ -87,17 +104,11 @@ impl<W: World> Run<'_, W> {
     }
 
     /// Makes the files of some more devices again.
-    async fn regenerate(&self, origin: Option<&str>) -> Result<(), Fault> {
-        self.spend(1);
-        let page = self
-            .world
-            .r2()
-            .list(key::ALL_REGENERATE, None, PAGE)
-            .await?;
+    async fn regenerate(&self, entries: &[ObjectEntry], origin: Option<&str>) -> Result<(), Fault> {
         // The last of a record covers those before it, wherever they are.
         let mut newest: BTreeMap<Regenerated<'_>, (Timestamp, &str)> = BTreeMap::new();
         let mut covered = Vec::new();
-        for entry in &page.entries {
+        for entry in entries {
             let Some((what, at)) = key::parse_regenerate(&entry.key) else {
                 continue;
             };
@@ -150,8 +161,9 @@ impl<W: World> Run<'_, W> {
                 .iter()
                 .filter_map(|entry| key::last(&entry.key).parse().ok());
             let macs: Vec<Mac> = macs.collect();
+            let only = progress.only.as_ref();
             for (mac, concerned) in self.concerned(what, &macs).await? {
-                if concerned {
+                if concerned && only.is_none_or(|only| only.has(mac)) {
                     if *left == 0 || self.is_over() {
                         return self.keep(key, &progress, after, &etag).await;
                     }

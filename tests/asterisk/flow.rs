@@ -159,7 +159,7 @@ fn an_endpoint_has_the_mailbox_and_the_codecs_of_the_records_and_its_phone_is_to
     assert_eq!(mailboxes(), "");
     assert_eq!(field("endpoint", "allow"), "(g722|alaw|ulaw)");
 
-    scene.asterisk.leave_message("2002");
+    scene.asterisk.leave_message("2002").unwrap();
     let mailbox = |mailbox: Value| {
         scene
             .admin

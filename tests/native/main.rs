@@ -28,6 +28,7 @@ mod regressions;
 mod rekey;
 mod resync;
 mod roles;
+mod rollout;
 mod rotation;
 mod scale;
 mod security;

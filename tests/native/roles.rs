@@ -190,6 +190,7 @@ fn bodies(route: &Route) -> Vec<Value> {
     }
     if route.method == Method::POST {
         bodies.push(json!({ "country": "DE", "asn": 3320 }));
+        bodies.push(json!({ "to": "stop" }));
         bodies.push(json!({
             "mac": FOREIGN_MAC,
             "serial": "bravo-serial",
