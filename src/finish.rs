@@ -130,20 +130,21 @@ pub async fn finish<W: World>(
     id: &str,
     origin: Option<&str>,
 ) -> Result<(), Fault> {
+    // Boxed, since together they would be as large as the largest, on the stack of every save.
     match kind {
         Kind::Tenant => {
             copy::<Tenant, W>(world, id, |_| None).await?;
             let tenant = Id::try_from(id).map_err(|_| Fault::Broken("tenant id"))?;
             regenerate::<Tenant, W>(world, id, Some(&tenant)).await
         }
-        Kind::Profile => profile(world, id).await,
+        Kind::Profile => Box::pin(profile(world, id)).await,
         Kind::Pbx => {
-            pbx(world, id).await?;
+            Box::pin(pbx(world, id)).await?;
             regenerate::<Pbx, W>(world, id, None).await
         }
-        Kind::Rule => rule(world, id).await,
-        Kind::Account => account(world, id, origin).await,
-        Kind::Device => device(world, id, origin).await,
+        Kind::Rule => Box::pin(rule(world, id)).await,
+        Kind::Account => Box::pin(account(world, id, origin)).await,
+        Kind::Device => Box::pin(device(world, id, origin)).await,
         Kind::Token => token(world, id).await,
     }
 }

@@ -186,7 +186,7 @@ pub async fn save<R: Managed, W: World>(
         {
             return Ok(Saved::as_it_is(current.clone()));
         }
-        R::fits(world, context, id, &next).await?;
+        Box::pin(R::fits(world, context, id, &next)).await?;
         if foreign {
             // Last of all, where a free id would be taken: nobody learns it from a call that could
             // not have succeeded.
@@ -201,7 +201,7 @@ pub async fn save<R: Managed, W: World>(
 
         let mark = finish::begin_with(world, R::KIND, id, &R::joins(&next, before)).await?;
         finish::enlist(world, id, &next.record).await?;
-        if let Err(refused) = R::prepare(world, context, id, &mut next).await {
+        if let Err(refused) = Box::pin(R::prepare(world, context, id, &mut next)).await {
             if matches!(refused, Failure::Problem(_)) {
                 finish::done(world, &mark).await?;
             }

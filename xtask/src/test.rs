@@ -1,7 +1,8 @@
 //! `cargo xtask test`: every check and test there is, cheapest first, as CI runs them.
 //! Stops at the first step that fails, and says which.
 
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,17 +23,11 @@ const STEPS: &[Step] = &[
         beside(worker, || {
             lints()?;
             documentation()?;
-            cargo(&["test", "--workspace", "--locked", "--no-run"])
+            built().map(drop)
         })
     }),
     ("size", size::run),
-    // Beside each other: the ring with Asterisk mostly waits, for phones to register and time to pass.
-    ("tests", || {
-        beside(
-            || cargo(&["test", "--workspace", "--locked", "--test", ASTERISK]),
-            all_but_asterisk,
-        )
-    }),
+    ("tests", tests),
     ("demo", || demo::run(&["--once".to_owned()])),
     ("smoke", || smoke::run(&["--local".to_owned()])),
     ("soak, a tenth", || soak::run(&["--tenth".to_owned()])),
@@ -67,41 +62,72 @@ fn documentation() -> Result<()> {
     succeed(command.args(["doc", "--workspace", "--no-deps", "--locked"]))
 }
 
-/// What `cargo test --workspace` would run, without one ring. Of the whole workspace in each call: of one
-/// package the features of what it is built on are others, and all of that would be built again.
-fn all_but_asterisk() -> Result<()> {
-    let rings = rings()?;
-    if !rings.iter().any(|ring| ring == ASTERISK) {
-        bail!("there is no ring of tests with Asterisk");
-    }
-    let mut all = vec!["test", "--workspace", "--locked", "--lib", "--bins"];
-    for ring in rings.iter().filter(|ring| *ring != ASTERISK) {
-        all.extend(["--test", ring]);
-    }
-    cargo(&all)?;
-    cargo(&["test", "--workspace", "--locked", "--doc"])
+/// A program of tests.
+struct Built {
+    name: String,
+    program: PathBuf,
+    directory: PathBuf,
 }
 
-/// The rings of tests and those of the kit, as cargo knows them, so that none is forgotten here.
-fn rings() -> Result<Vec<String>> {
+/// Builds all tests. What `cargo test` then runs is run from here: told to run one ring alone, it takes the
+/// features of that one's dependencies alone, and builds all of them again.
+fn built() -> Result<Vec<Built>> {
     let output = project::cargo()
-        .args(["metadata", "--no-deps", "--locked", "--format-version=1"])
+        .args(["test", "--workspace", "--locked", "--no-run"])
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit())
         .output()
         .context("cannot start cargo")?;
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
-    let packages = metadata["packages"].as_array().context("no packages")?;
-    let targets = packages
-        .iter()
-        .filter_map(|package| package["targets"].as_array())
-        .flatten();
-    Ok(targets
-        .filter(|target| target["kind"][0] == "test")
-        .filter_map(|test| test["name"].as_str().map(str::to_owned))
-        .collect())
+    if !output.status.success() {
+        bail!(
+            "cargo ended with {}; what it found stands above",
+            output.status
+        );
+    }
+    let mut built = Vec::new();
+    for line in output.stdout.split(|byte| *byte == b'\n') {
+        let Ok(message) = serde_json::from_slice::<Value>(line) else {
+            continue;
+        };
+        let (test, program) = (&message["profile"]["test"], &message["executable"]);
+        let (true, Some(program)) = (test == &Value::Bool(true), program.as_str()) else {
+            continue;
+        };
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let manifest = text(&message["manifest_path"]).context("a program without a manifest")?;
+        let directory = Path::new(&manifest).parent();
+        built.push(Built {
+            name: text(&message["target"]["name"]).context("a program without a name")?,
+            program: program.into(),
+            directory: directory.context("a manifest without a folder")?.to_owned(),
+        });
+    }
+    Ok(built)
+}
+
+/// Runs all tests. The ring with Asterisk runs beside the others: it mostly waits, for phones to register and
+/// time to pass.
+fn tests() -> Result<()> {
+    let built = built()?;
+    let (asterisk, others): (Vec<&Built>, _) = built.iter().partition(|test| test.name == ASTERISK);
+    if asterisk.len() != 1 || others.is_empty() {
+        bail!("there must be one ring of tests with Asterisk, and others");
+    }
+    let run = |tests: Vec<&Built>| {
+        tests.into_iter().try_for_each(|test| {
+            println!("tests: {}", test.name);
+            succeed(Command::new(&test.program).current_dir(&test.directory))
+                .with_context(|| format!("the tests of {} failed", test.name))
+        })
+    };
+    beside(|| run(asterisk), || run(others))
 }
 
 /// Runs two things at the same time; fails if one of them does.
-fn beside(one: fn() -> Result<()>, other: impl FnOnce() -> Result<()>) -> Result<()> {
+fn beside(
+    one: impl FnOnce() -> Result<()> + Send,
+    other: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     thread::scope(|scope| {
         let first = scope.spawn(one);
         let second = other();
@@ -133,9 +159,9 @@ fn cargo(arguments: &[&str]) -> Result<()> {
 }
 
 fn succeed(command: &mut Command) -> Result<()> {
-    let status = command.status().context("cannot start cargo")?;
+    let status = command.status().context("cannot start it")?;
     if !status.success() {
-        bail!("cargo ended with {status}; what it found stands above");
+        bail!("it ended with {status}; what it found stands above");
     }
     Ok(())
 }
