@@ -120,10 +120,10 @@ pub fn without_read_only(
 /// Reads a value of checked types.
 ///
 /// # Errors
-/// A [`Problem`] that points at each field that is wrong, unknown or missing ([`wrong`]).
+/// A [`Problem`] that points at each field that is wrong, unknown or missing.
 pub fn parse<T: DeserializeOwned>(members: Map<String, Value>) -> Result<T, Problem> {
     let members = Value::Object(members);
-    first(&members).or_else(|flaw| Err(Problem::invalid(wrong::all::<T>(members, flaw).errors)))
+    first(&members).map_err(|flaw| Problem::invalid(wrong::all::<T>(members, flaw).errors))
 }
 
 /// Reads as much of a value as can be judged further: what is wrong may be something that nothing

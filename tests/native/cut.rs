@@ -221,14 +221,14 @@ impl Office {
     async fn take<W: World>(&self, world: &W, step: &Step) -> StatusCode {
         match (self.request(step), step) {
             (Some(request), _) => {
-                let answer = entry::answer(world, &PLACE, &request).await;
+                let answer = Box::pin(entry::answer(world, &PLACE, &request)).await;
                 if let Some(afterwards) = answer.afterwards {
-                    afterwards::write(world, afterwards).await;
+                    Box::pin(afterwards::write(world, afterwards)).await;
                 }
                 return answer.response.status();
             }
             (None, Step::Pass(seconds)) => self.fake.clock.pass_s(*seconds),
-            (None, _) => tick::run(world, None).await,
+            (None, _) => Box::pin(tick::run(world, None)).await,
         }
         StatusCode::OK
     }
@@ -244,7 +244,7 @@ impl Office {
     fn cut(&self, step: &Step, cut: Cut, after: usize, between: impl FnOnce() + 'static) -> bool {
         let knife = Knife::new(&self.fake, cut, after).between(between);
         knife.run(async {
-            self.take(&knife, step).await;
+            Box::pin(self.take(&knife, step)).await;
         })
     }
 

@@ -87,6 +87,7 @@ struct Name {
 
 /// What is remembered of a name, wrong in any way.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is drawn for itself")]
 struct Recalled {
     n: usize,
     of: usize,

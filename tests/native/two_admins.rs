@@ -166,7 +166,9 @@ async fn answer(
     if let Some(tag) = tag {
         request = request.with("if-match", tag);
     }
-    entry::answer(world, &place, &request).await.response
+    Box::pin(entry::answer(world, &place, &request))
+        .await
+        .response
 }
 
 /// What one admin saw.
@@ -228,7 +230,8 @@ fn of_a_thousand_edits_of_two_admins_none_is_lost_and_each_conflict_is_a_412() {
     let revision = json_of(&begun)["revision"].as_u64().unwrap();
 
     let left = Cell::new(EDITS);
-    let (one, other) = block_on(join(edit(world, &left), edit(world, &left)));
+    let both = join(Box::pin(edit(world, &left)), Box::pin(edit(world, &left)));
+    let (one, other) = block_on(both);
 
     let done = one.done + other.done;
     assert!(done >= EDITS && one.done > 0 && other.done > 0);

@@ -133,8 +133,7 @@ fn a_run_sees_each_pbx_for_itself_and_says_what_is_wrong_with_it() {
     let mut run = last_run(&worker);
     assert!(run["at"].is_string(), "{run}");
     run["at"].take();
-    let nothing =
-        json!({"at": null, "accounts": "ok", "finished": 0, "unfinished": 0, "pbxes": {}});
+    let nothing = json!({"at": null, "accounts": "ok", "finished": 0, "unfinished": 0, "rollouts": 0, "pbxes": {}});
     assert_eq!(run, nothing);
 
     let (fine, refusing, lost) = (Ari::start(), Ari::start(), Ari::start());
