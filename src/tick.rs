@@ -255,6 +255,10 @@ struct Asked {
 }
 
 /// How far a PBX's turn is.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are a few at a time, and most are over"
+)]
 enum Turn {
     /// It is over: what there is to say of it, if it is there.
     Over(Option<PbxSummary>),
@@ -500,14 +504,14 @@ impl<W: World> Run<'_, W> {
             .buffer_unordered(PBXES_AT_ONCE)
             .collect()
             .await;
-        let lost = turns.iter().filter_map(|(id, turn)| {
-            let lost = match turn {
+        let said = turns.iter().filter_map(|(id, turn)| {
+            let gone = match turn {
                 Turn::Over(summary) => summary.as_ref()?.report.lost,
                 Turn::Waits(asked) => reconcile::lost(&asked.observed, &asked.memory),
             };
-            Some((id.clone(), lost))
+            Some((id.clone(), gone))
         });
-        let lost: BTreeMap<Id, Lost> = lost.collect();
+        let gone: BTreeMap<Id, Lost> = said.collect();
         let mut summaries = BTreeMap::new();
         let mut waiting = Vec::new();
         for (id, turn) in turns {
@@ -519,7 +523,7 @@ impl<W: World> Run<'_, W> {
         }
         let work = waiting.into_iter().map(|(id, asked)| async {
             self.turns.set(self.turns.get().saturating_sub(1));
-            let elsewhere = common.lost_elsewhere(&id, &lost);
+            let elsewhere = common.lost_elsewhere(&id, &gone);
             let done = self.reconcile(&id, *asked, common, elsewhere).await;
             let summary = self.told(&id, common, done.map(Some));
             (id, summary)
@@ -689,7 +693,7 @@ impl<W: World> Run<'_, W> {
         let ari = Ari::new(self.world, &self.calls, id, &stored)?;
         let (memory, version) = self.recall(id).await?;
         let observed = ari.endpoints().await;
-        let lost = reconcile::lost(&observed, &memory);
+        let gone = reconcile::lost(&observed, &memory);
         let asked = Asked {
             stored,
             last,
@@ -698,7 +702,7 @@ impl<W: World> Run<'_, W> {
             observed,
             checks,
         };
-        if lost.count > 0 && !lost.trips() && common.has_another(id) {
+        if gone.count > 0 && !gone.trips() && common.has_another(id) {
             return Ok(Turn::Waits(Box::new(asked)));
         }
         let summary = self.reconcile(id, asked, common, Lost::default()).await?;

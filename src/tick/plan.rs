@@ -64,7 +64,7 @@ pub async fn plan<W: World>(world: &W, id: &Id, stored: &Stored<Pbx>) -> Result<
     let completed = common.last.pass.completed;
     // What the others said to the last run: they are not asked again for this.
     let others = common.last.pbxes.iter();
-    let lost = others.map(|(pbx, summary)| (pbx.clone(), summary.report.lost));
+    let gone = others.map(|(pbx, summary)| (pbx.clone(), summary.report.lost));
     let seen = Seen {
         mode: Mode::Push,
         listing: &Listing::default(),
@@ -72,7 +72,7 @@ pub async fn plan<W: World>(world: &W, id: &Id, stored: &Stored<Pbx>) -> Result<
         complete: before.followed_since.0 > 0 && completed >= before.followed_since,
         tombstones: &tombstones,
         at_tenant: common.at_tenant(&stored.record.tenant),
-        lost_elsewhere: common.lost_elsewhere(id, &lost.collect()),
+        lost_elsewhere: common.lost_elsewhere(id, &gone.collect()),
         before: &before.report.breaker,
         round: &before.round,
         checks: CHECKS_OF_PBX,

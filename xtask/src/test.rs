@@ -93,11 +93,11 @@ fn built() -> Result<Vec<Built>> {
         let (true, Some(program)) = (test == &Value::Bool(true), program.as_str()) else {
             continue;
         };
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let manifest = text(&message["manifest_path"]).context("a program without a manifest")?;
+        let word = |value: &Value| value.as_str().map(str::to_owned);
+        let manifest = word(&message["manifest_path"]).context("a program without a manifest")?;
         let directory = Path::new(&manifest).parent();
         built.push(Built {
-            name: text(&message["target"]["name"]).context("a program without a name")?,
+            name: word(&message["target"]["name"]).context("a program without a name")?,
             program: program.into(),
             directory: directory.context("a manifest without a folder")?.to_owned(),
         });
