@@ -710,7 +710,10 @@ impl<W: World> Run<'_, W> {
     }
 
     /// What comes of what a PBX said; `elsewhere` is what its tenant's other PBXes lost.
-    #[expect(clippy::too_many_lines, reason = "what is done in order is read in order")]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "what is done in order is read in order"
+    )]
     async fn reconcile(
         &self,
         id: &Id,

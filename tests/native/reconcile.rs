@@ -1209,6 +1209,7 @@ fn what_asterisk_took_just_before_it_died_is_there_again() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 fn mailbox_and_codecs_are_as_the_records_say_and_are_written_once() {
     let scene = Scene::with_accounts(&["1001", "1002"]);
     let field = |class: &str, name: &str, attribute: &str| {
