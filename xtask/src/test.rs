@@ -33,7 +33,7 @@ const STEPS: &[Step] = &[
     ("soak, a tenth", || soak::run(&["--tenth".to_owned()])),
 ];
 
-/// The package of the Worker, and its ring of tests with a real Asterisk.
+/// The package of the Worker, and the tests with a real Asterisk: its ring of them, and the kit's own.
 const PACKAGE: &str = "dialtone";
 const ASTERISK: &str = "asterisk";
 
@@ -105,13 +105,13 @@ fn built() -> Result<Vec<Built>> {
     Ok(built)
 }
 
-/// Runs all tests. The ring with Asterisk runs beside the others: it mostly waits, for phones to register and
-/// time to pass.
+/// Runs all tests. Those with Asterisk run beside the others: they mostly wait, for phones to register and time
+/// to pass.
 fn tests() -> Result<()> {
     let built = built()?;
     let (asterisk, others): (Vec<&Built>, _) = built.iter().partition(|test| test.name == ASTERISK);
-    if asterisk.len() != 1 || others.is_empty() {
-        bail!("there must be one ring of tests with Asterisk, and others");
+    if asterisk.is_empty() || others.is_empty() {
+        bail!("there must be tests with Asterisk, and others");
     }
     let run = |tests: Vec<&Built>| {
         tests.into_iter().try_for_each(|test| {
