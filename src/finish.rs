@@ -16,7 +16,7 @@ use crate::keys::hex;
 use crate::mac::Mac;
 use crate::ports::{Mappings, Objects, Only, World};
 use crate::record::account::Account;
-use crate::record::device::Device;
+use crate::record::device::{Device, Sources};
 use crate::record::pbx::Pbx;
 use crate::record::profile::Profile;
 use crate::record::rule::Rule;
@@ -26,7 +26,8 @@ use crate::record::{Record, Stored};
 use crate::refusal;
 use crate::render::{self, From, Ingredients};
 use crate::resync;
-use crate::rollout::Concerned;
+use crate::rollout::templates::{Kept, Scope};
+use crate::rollout::{Concerned, Subject};
 use crate::session;
 use crate::step2_redirect::NamedRule;
 use crate::step5_config_request::stale;
@@ -133,14 +134,16 @@ pub async fn finish<W: World>(
     // Boxed, since together they would be as large as the largest, on the stack of every save.
     match kind {
         Kind::Tenant => {
-            copy::<Tenant, W>(world, id, |_| None).await?;
-            let tenant = Id::try_from(id).map_err(|_| Fault::Broken("tenant id"))?;
-            regenerate::<Tenant, W>(world, id, Some(&tenant)).await
+            let own = Id::try_from(id).map_err(|_| Fault::Broken("tenant id"))?;
+            match tenant(world, &own).await? {
+                Some(stored) => regenerate_of(world, id, &stored, Some(&own)).await,
+                None => Ok(()),
+            }
         }
         Kind::Profile => Box::pin(profile(world, id)).await,
         Kind::Pbx => {
             Box::pin(pbx(world, id)).await?;
-            regenerate::<Pbx, W>(world, id, None).await
+            regenerate::<Pbx, W>(world, id).await
         }
         Kind::Rule => Box::pin(rule(world, id)).await,
         Kind::Account => Box::pin(account(world, id, origin)).await,
@@ -149,22 +152,51 @@ pub async fn finish<W: World>(
     }
 }
 
-/// Has the files of all devices made again that a shared record is part of. `own`: a tenant, which
-/// belongs to none.
-async fn regenerate<R: Record, W: World>(
+/// Has the files of all devices made again that a shared record is part of.
+async fn regenerate<R: Record, W: World>(world: &W, id: &str) -> Result<(), Fault> {
+    match store::load::<R, W>(world, id).await? {
+        Some(Loaded { stored, .. }) => regenerate_of(world, id, &stored, None).await,
+        None => Ok(()),
+    }
+}
+
+/// The same of a record that was read. `own`: a tenant, which belongs to none.
+async fn regenerate_of<R: Record, W: World>(
     world: &W,
     id: &str,
+    stored: &Stored<R>,
     own: Option<&Id>,
 ) -> Result<(), Fault> {
-    let Some(Loaded { stored, .. }) = store::load::<R, W>(world, id).await? else {
-        return Ok(());
-    };
     let tenant = own.or_else(|| stored.record.tenant());
     // A new record is part of nothing, and what is used is not deleted.
     if stored.edition <= 1 || !stored.alive() {
         return Ok(());
     }
     resync::regenerate(world, Regenerated::Record(R::KIND, id), tenant, None).await
+}
+
+/// A tenant's copy, and the marks of the roll-outs of templates that are under way there.
+///
+/// # Errors
+/// The [`Fault`] of a store.
+pub async fn tenant<W: World>(world: &W, id: &Id) -> Result<Option<Stored<Tenant>>, Fault> {
+    copy::<Tenant, W>(world, id.as_str(), |_| None).await?;
+    let Some(Loaded { stored, .. }) = store::load::<Tenant, W>(world, id.as_str()).await? else {
+        return Ok(None);
+    };
+    let templates = stored.state.as_ref().filter(|_| stored.alive());
+    let rollouts = templates.into_iter().flat_map(|state| &state.rollouts);
+    for (vendor, rollout) in rollouts.filter(|(_, rollout)| rollout.is_open()) {
+        let key = key::rollout(&Subject::Templates {
+            tenant: id.clone(),
+            vendor: *vendor,
+            number: rollout.number,
+        });
+        let r2 = world.r2();
+        r2.put(&key, Vec::new(), BTreeMap::new(), Only::Absent)
+            .await?;
+    }
+    Ok(Some(stored))
 }
 
 /// A profile's copy, and the files of those of its devices that have other settings now: none while it is
@@ -175,10 +207,13 @@ async fn profile<W: World>(world: &W, id: &str) -> Result<(), Fault> {
         return Ok(());
     };
     let Some(rollout) = stored.state.as_ref().filter(|_| stored.alive()) else {
-        return regenerate::<Profile, W>(world, id, None).await;
+        return regenerate_of(world, id, &stored, None).await;
     };
     if rollout.is_open() {
-        let key = key::rollout(id, rollout.edition);
+        let key = key::rollout(&Subject::Profile {
+            id: Id::try_from(id).map_err(|_| Fault::Broken("profile id"))?,
+            edition: rollout.edition,
+        });
         let r2 = world.r2();
         r2.put(&key, Vec::new(), BTreeMap::new(), Only::Absent)
             .await?;
@@ -552,6 +587,7 @@ async fn copy_device<W: World>(world: &W, id: &str) -> Result<(), Fault> {
     copy::<Device, W>(world, id, |stored| {
         // They can be made again from the records there.
         stored.state.files = None;
+        stored.state.former_files = None;
         None
     })
     .await
@@ -663,19 +699,40 @@ pub async fn refresh<W: World>(
             return Ok(Some(stored));
         }
         let session = stored.state.session.is_some();
-        let made = Ingredients::gather(world, mac, stored, From::R2).await?;
+        let mut made = Ingredients::gather(world, mac, stored, From::R2).await?;
         let sources = made.sources(world.keys(), &origin);
         let known: Vec<(String, u64)> = sources.records.clone().into_iter().collect();
         let policy = made.policy();
-        let mut stored = made.device.clone();
-        let files = stored.state.files.as_ref();
-        let good = !stale(files, &sources, &known)
+        let before = made.device.clone();
+        let scope = Scope::of(mac, &before.record, made.templates());
+        let mut kept = Kept {
+            files: before.state.files.clone(),
+            former: before.state.former_files.clone(),
+        };
+        kept.settle(world, &scope, &sources, before.rev + 1)?;
+        let files = kept.files.as_ref();
+        let measure = Sources {
+            templates: scope.measure(),
+            ..sources
+        };
+        let good = !stale(files, &measure, &known)
             && files.is_some_and(|files| render::are_current(world.keys(), mac, files));
-        let ended = session && stored.state.session.is_none();
-        if good && !ended && stored.state.policy == policy {
-            return Ok(Some(stored));
+        let ended = session && before.state.session.is_none();
+        let settled =
+            files == before.state.files.as_ref() && kept.former == before.state.former_files;
+        if good && !ended && settled && before.state.policy == policy {
+            return Ok(Some(before));
         }
-        stored.state.files = Some(made.files(world, &origin)?);
+        if !good || ended {
+            if kept.becomes_former(&scope) {
+                kept.former = kept.files.clone().map(Box::new);
+            }
+            made.device.state.files = kept.files;
+            kept.files = Some(made.files(world, &origin)?);
+        }
+        let mut stored = before;
+        stored.state.files = kept.files;
+        stored.state.former_files = kept.former;
         stored.state.policy = policy;
         stored.rev += 1;
         match store::replace(world, &id, &stored, Some(&etag)).await {

@@ -17,7 +17,9 @@
 //! | `session-end/{until}/{account}` | | that a session ends then |
 //! | `tries/account/{account}`, `tries/device/{mac}`, `tries/nobody/{mac}` | | wrong PINs |
 //! | `regenerate/{kind}/{id}/{time}-{nonce}` | | that the files of a shared record's devices are made again, and how far |
-//! | `regenerate/rollout/{profile}/{edition}` | | that a roll-out is under way, and how far |
+//! | `regenerate/templates-of/{tenant}/{vendor}/{time}-{nonce}` | | the same of a tenant's phones of a vendor, since they get other templates |
+//! | `regenerate/rollouts/rollouts/{time}-{nonce}` | | that new templates are rolled out at the tenants that want it, and how far that is begun |
+//! | `regenerate/rollout/{profile}/{edition}`, `regenerate/rollout/{tenant}/{vendor}/{number}` | | that a roll-out is under way, and how far |
 //! | `resync/{mac}` | | that a phone is to be told to fetch again |
 //! | `told/{mac}` | | what became of telling it |
 //! | `templates` | | which versions of the templates all files were made of |
@@ -41,8 +43,10 @@ use sha2::{Digest, Sha256};
 use crate::keys::hex;
 use crate::mac::Mac;
 use crate::record::token::Identity;
+use crate::rollout::Subject;
 use crate::text::{Id, Username};
 use crate::time::Timestamp;
+use crate::vendor::VendorId;
 
 /// The kinds of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -354,10 +358,20 @@ pub enum Regenerated<'a> {
     Record(Kind, &'a str),
     /// The templates were.
     Templates,
+    /// A tenant's phones of a vendor, all or some, get other templates than those that they have.
+    TemplatesOf(&'a str, VendorId),
+    /// Nothing yet: new templates are to be rolled out at the tenants that want it.
+    Rollouts,
 }
 
 /// The word in the place of a kind and of an id for [`Regenerated::Templates`].
 const TEMPLATES_WORD: &str = "templates";
+
+/// The word in the place of a kind for [`Regenerated::TemplatesOf`].
+const TEMPLATES_OF: &str = "templates-of";
+
+/// The word in the place of a kind and of an id for [`Regenerated::Rollouts`].
+const ROLLOUTS_WORD: &str = "rollouts";
 
 /// `regenerate/{kind}/{id}/{time}-{nonce}`: that files are to be made again. The last of a record is
 /// the newest.
@@ -366,6 +380,8 @@ pub fn regenerate(what: Regenerated<'_>, at: Timestamp, nonce: &str) -> String {
     let record = match what {
         Regenerated::Record(kind, id) => record(kind, id),
         Regenerated::Templates => format!("{TEMPLATES_WORD}/{TEMPLATES_WORD}"),
+        Regenerated::TemplatesOf(tenant, vendor) => format!("{TEMPLATES_OF}/{tenant}/{vendor}"),
+        Regenerated::Rollouts => format!("{ROLLOUTS_WORD}/{ROLLOUTS_WORD}"),
     };
     format!("{ALL_REGENERATE}{record}/{:012}-{nonce}", at.0)
 }
@@ -380,6 +396,11 @@ pub fn parse_regenerate(key: &str) -> Option<(Regenerated<'_>, Timestamp)> {
     let at = Timestamp(name.split_once('-')?.0.parse().ok()?);
     let what = match what.split_once('/')? {
         (TEMPLATES_WORD, TEMPLATES_WORD) => Regenerated::Templates,
+        (ROLLOUTS_WORD, ROLLOUTS_WORD) => Regenerated::Rollouts,
+        (TEMPLATES_OF, whose) => {
+            let (tenant, vendor) = whose.split_once('/')?;
+            Regenerated::TemplatesOf(tenant, parse_vendor(vendor)?)
+        }
         _ => parse_record(what).map(|(kind, id)| Regenerated::Record(kind, id))?,
     };
     Some((what, at))
@@ -390,17 +411,41 @@ pub fn parse_regenerate(key: &str) -> Option<(Regenerated<'_>, Timestamp)> {
 const ALL_ROLLOUTS: &str = "regenerate/rollout/";
 
 /// `regenerate/rollout/{profile}/{edition}`: that the settings of a profile are rolled out that it got with
-/// that edition. Of each edition its own, so that who takes one away takes no newer one along.
+/// that edition; `regenerate/rollout/{tenant}/{vendor}/{number}`: that the templates of that number are, at a
+/// tenant's phones. Of each edition and number its own, so that who takes one away takes no newer one along.
 #[must_use]
-pub fn rollout(profile: &str, edition: u64) -> String {
-    format!("{ALL_ROLLOUTS}{profile}/{edition}")
+pub fn rollout(subject: &Subject) -> String {
+    match subject {
+        Subject::Profile { id, edition } => format!("{ALL_ROLLOUTS}{id}/{edition}"),
+        Subject::Templates {
+            tenant,
+            vendor,
+            number,
+        } => format!("{ALL_ROLLOUTS}{tenant}/{vendor}/{number}"),
+    }
 }
 
-/// Reads what [`rollout`] made: the profile and the edition.
+/// Reads what [`rollout`] made.
 #[must_use]
-pub fn parse_rollout(key: &str) -> Option<(Id, u64)> {
-    let (profile, edition) = key.strip_prefix(ALL_ROLLOUTS)?.split_once('/')?;
-    Some((Id::try_from(profile).ok()?, edition.parse().ok()?))
+pub fn parse_rollout(key: &str) -> Option<Subject> {
+    let (id, rest) = key.strip_prefix(ALL_ROLLOUTS)?.split_once('/')?;
+    let id = Id::try_from(id).ok()?;
+    Some(match rest.split_once('/') {
+        Some((vendor, number)) => Subject::Templates {
+            tenant: id,
+            vendor: parse_vendor(vendor)?,
+            number: number.parse().ok()?,
+        },
+        None => Subject::Profile {
+            id,
+            edition: rest.parse().ok()?,
+        },
+    })
+}
+
+fn parse_vendor(name: &str) -> Option<VendorId> {
+    let mut all = VendorId::ALL.iter().copied();
+    all.find(|vendor| vendor.name() == name)
 }
 
 /// Which versions of the templates all files were made of, or are being.
@@ -567,6 +612,8 @@ mod tests {
         for what in [
             Regenerated::Templates,
             Regenerated::Record(Kind::Pbx, "main"),
+            Regenerated::TemplatesOf("acme", VendorId::Snom),
+            Regenerated::Rollouts,
         ] {
             assert_eq!(
                 parse_regenerate(&regenerate(what, at, "ab")),
@@ -574,18 +621,33 @@ mod tests {
             );
         }
         let office = Id::try_from("1-office").unwrap();
-        let open = rollout("1-office", 7);
-        assert_eq!(parse_rollout(&open), Some((office, 7)));
-        assert!(open.starts_with(ALL_REGENERATE));
+        let profile = Subject::Profile {
+            id: office.clone(),
+            edition: 7,
+        };
+        let templates = Subject::Templates {
+            tenant: office,
+            vendor: VendorId::Snom,
+            number: 7,
+        };
+        for subject in [profile, templates] {
+            let open = rollout(&subject);
+            assert_eq!(parse_rollout(&open), Some(subject));
+            assert!(open.starts_with(ALL_REGENERATE));
+            assert_eq!(parse_regenerate(&open), None, "{open}");
+        }
         for wrong in [
             "regenerate/rollout/a",
             "regenerate/rollout/a/1-b",
+            "regenerate/rollout/a/nokia/1",
+            "regenerate/rollout/a/snom/1-b",
             "regenerate/profile/a/1",
         ] {
             assert_eq!(parse_rollout(wrong), None, "{wrong}");
         }
         for wrong in [
-            open.as_str(),
+            "regenerate/templates-of/acme/1-a",
+            "regenerate/templates-of/acme/nokia/1-a",
             "regenerate/pbx/main",
             "regenerate/x/main/1-a",
             "resync/pbx/main/1-a",

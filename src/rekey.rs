@@ -546,7 +546,12 @@ impl<W: World> Pass<'_, W> {
         let stored = loaded.stored;
         let keys = self.world.keys();
         let files = stored.state.files.as_ref().filter(|_| stored.alive());
-        let old_files = files.is_some_and(|files| !render::are_current(keys, mac, files));
+        // Those that a canary had before are under the key of their time too; the refresh drops them.
+        let former = stored.state.former_files.as_deref();
+        let old_files = files
+            .into_iter()
+            .chain(former)
+            .any(|files| !render::are_current(keys, mac, files));
         if old_files {
             let lines = u32::try_from(stored.record.lines.len()).unwrap_or(u32::MAX);
             let session = stored

@@ -16,6 +16,7 @@ use crate::record::settings::{ADMIN_PASSWORD, Setting, Settings, USER_PASSWORD};
 use crate::record::tenant::Tenant;
 use crate::record::{Record, Stored};
 use crate::rollout;
+use crate::rollout::templates::Templates;
 use crate::secret::Secret;
 use crate::session;
 use crate::step3_boot_request::Part;
@@ -23,7 +24,7 @@ use crate::step4_boot_file::{Effective, Phone};
 use crate::step6_config_files::{self, PhoneLine};
 use crate::store;
 use crate::text::Id;
-use crate::vendor::{self, Objection};
+use crate::vendor::{self, Objection, VendorId};
 
 /// The records that a phone's files are made of.
 #[derive(Debug, Clone)]
@@ -204,7 +205,7 @@ impl Ingredients {
         note(
             Kind::Tenant,
             &record.tenant,
-            self.tenant.as_ref().map(|t| t.rev),
+            self.tenant.as_ref().map(Stored::record_rev),
         );
         if let Some(profile) = &record.profile {
             note(Kind::Profile, profile, self.profile.as_ref().map(|p| p.rev));
@@ -402,9 +403,16 @@ impl Ingredients {
     pub fn policy(&self) -> Policy {
         let known = self.device.state.policy.clone();
         match &self.tenant {
-            Some(tenant) if tenant.rev >= known.rev => Policy::of(tenant),
+            Some(tenant) if tenant.record_rev() >= known.rev => Policy::of(tenant),
             _ => known,
         }
+    }
+
+    /// Which templates the tenant's phones may have.
+    #[must_use]
+    pub fn templates(&self) -> Option<&Templates> {
+        let tenant = self.tenant.as_ref().filter(|stored| stored.alive());
+        tenant.and_then(|stored| stored.state.as_ref())
     }
 
     /// Makes every file of the phone and seals it.
@@ -564,6 +572,35 @@ pub fn base(keys: &Keys, mac: Mac, generation: u32, origin: &str) -> Result<Stri
 /// A [`Fault`] if it was not sealed for this place, or with a key that is gone.
 pub fn open(keys: &Keys, mac: Mac, part: Part, file: &File) -> Result<Vec<u8>, Fault> {
     keys.open(&file_place(mac, part), &file.sealed)
+}
+
+/// Files as they are, but under another version: a phone that compares versions takes them then.
+///
+/// # Errors
+/// The [`Fault`] of a file that does not open, or of sealing.
+pub fn renumber<W: World>(
+    world: &W,
+    mac: Mac,
+    vendor: VendorId,
+    mut files: FileSet,
+    version: u64,
+) -> Result<FileSet, Fault> {
+    let keys = world.keys();
+    for (part, file) in &mut files.parts {
+        let text = String::from_utf8(open(keys, mac, *part, file)?)
+            .map_err(|_| Fault::Broken("file in utf-8"))?;
+        let Some(text) = vendor.rules().renumber(&text, files.version, version) else {
+            continue;
+        };
+        *file = File {
+            etag: keys.etag(text.as_bytes())?,
+            length: u64::try_from(text.len()).map_err(|_| Fault::Broken("length"))?,
+            sealed: keys.seal(world, &file_place(mac, *part), text.as_bytes())?,
+        };
+    }
+    files.version = version;
+    files.made_at = world.now();
+    Ok(files)
 }
 
 /// Whether a phone's files hang on no key but the one that is in use now, neither in their URLs nor

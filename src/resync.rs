@@ -243,7 +243,7 @@ pub async fn forget<W: World>(world: &W, mac: Mac) -> Result<(), Fault> {
 }
 
 /// How far the files of a shared record's devices are made again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Whose devices; `None`: everybody's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -254,6 +254,23 @@ pub struct Progress {
     /// Only of these; all others' files stay as they are, but for the revisions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<Canaries>,
+    /// Of [`key::Regenerated::Rollouts`]: the last tenant that was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_tenant: Option<Id>,
+    /// How many of `only` have the templates that are rolled out after they were looked at.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub with: u32,
+    /// How many have others.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub without: u32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over references"
+)]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Has the files made again that a record is part of. A later call begins anew.
@@ -270,8 +287,8 @@ pub async fn regenerate<W: World>(
     let key = key::regenerate(what, world.now(), &hex(&nonce));
     let progress = Progress {
         tenant: tenant.cloned(),
-        after: None,
         only: only.cloned(),
+        ..Progress::default()
     };
     let bytes = serde_json::to_vec(&progress).map_err(|_| Fault::Broken("progress"))?;
     let put = world.r2().put(&key, bytes, BTreeMap::new(), Only::Always);
@@ -290,6 +307,9 @@ pub fn concerns(what: key::Regenerated<'_>, device: &Device, pbxes: &[Id]) -> bo
             .as_ref()
             .is_some_and(|own| own.as_str() == id),
         key::Regenerated::Record(Kind::Pbx, id) => pbxes.iter().any(|pbx| pbx.as_str() == id),
-        key::Regenerated::Record(..) => false,
+        key::Regenerated::TemplatesOf(tenant, vendor) => {
+            device.tenant.as_str() == tenant && device.vendor == vendor
+        }
+        key::Regenerated::Record(..) | key::Regenerated::Rollouts => false,
     }
 }

@@ -1,31 +1,36 @@
-//! A change of a profile's settings goes to some phones first, the canaries. If they lose their
-//! registration with it, it stops and they get back what they had; if they keep it, all get it.
+//! A change of a profile's settings, or new templates, go to some phones first, the canaries. If they lose
+//! their registration with it, it stops and they get back what they had; if they keep it, all get it.
 //!
-//! What is kept: in the profile itself (one object with the settings, so that nobody ever reads the one
+//! Of templates see [`templates`]. What is kept of a profile's settings: in the profile itself (one object with the settings, so that nobody ever reads the one
 //! without the other) the settings that everybody else goes on having and how far it is ([`Rollout`]); under
 //! `regenerate/rollout/…` what was seen of the canaries ([`Progress`]). Who is one is a hash below a
 //! threshold: no list that a phone's request would have to read. Here are the decisions; the scheduled
 //! handler (`tick/rollout.rs`) gathers what they need.
+
+pub mod templates;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::audit::Event;
 use crate::fault::Fault;
 use crate::finish;
-use crate::key::{self, Kind};
+use crate::key::{self, Kind, Regenerated};
 use crate::mac::Mac;
 use crate::ports::World;
 use crate::reconcile::Memory;
 use crate::record::Stored;
-use crate::record::device::Device;
+use crate::record::device::{Device, FileSet};
 use crate::record::profile::Profile;
 use crate::record::settings::Settings;
 use crate::record::tenant::{RolloutTerms, Tenant};
+use crate::resync;
 use crate::store;
 use crate::text::{Id, Username};
 use crate::time::Timestamp;
+use crate::vendor::VendorId;
 
 /// The most canaries, whatever the share: what a run can look after.
 pub const MOST_CANARIES: usize = 500;
@@ -66,6 +71,127 @@ pub enum Stage {
     Stopped(Stopped),
 }
 
+impl Stage {
+    /// A device whose hash is below this has, or had, what is new.
+    #[must_use]
+    pub fn below(&self) -> u64 {
+        match self {
+            Self::Choosing => 0,
+            Self::Canary(Canary { below, .. }) | Self::Stopped(Stopped { below, .. }) => *below,
+        }
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Choosing => "choosing",
+            Self::Canary(_) => "canary",
+            Self::Stopped(_) => "stopped",
+        }
+    }
+}
+
+/// What is rolled out: one roll-out, and no later one of the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// The settings of a profile that it got with this edition.
+    Profile {
+        /// Which.
+        id: Id,
+        /// [`Rollout::edition`].
+        edition: u64,
+    },
+    /// Templates, of a tenant's phones of a vendor.
+    Templates {
+        /// Whose phones.
+        tenant: Id,
+        /// Who made them.
+        vendor: VendorId,
+        /// [`templates::Rollout::number`].
+        number: u32,
+    },
+}
+
+impl Subject {
+    /// Where a device stands in its order.
+    #[must_use]
+    pub fn place(&self, mac: Mac) -> u64 {
+        match self {
+            Self::Profile { id, edition } => place(id.as_str(), *edition, mac),
+            Self::Templates {
+                tenant,
+                vendor,
+                number,
+            } => place(&templates::name(tenant, *vendor), u64::from(*number), mac),
+        }
+    }
+
+    /// Whether a device is one that it is about, and a phone is to be expected there.
+    #[must_use]
+    pub fn is_about(&self, device: &Stored<Device>) -> bool {
+        let record = &device.record;
+        device.alive()
+            && record.enabled
+            && !record.decoy
+            && match self {
+                Self::Profile { id, .. } => record.profile.as_ref() == Some(id),
+                Self::Templates { tenant, vendor, .. } => {
+                    record.tenant == *tenant && record.vendor == *vendor
+                }
+            }
+    }
+
+    /// Whether files are made with what is new.
+    fn shows_in(&self, files: &FileSet, begun: &Canary) -> bool {
+        match self {
+            Self::Profile { id, .. } => {
+                let key = key::record(Kind::Profile, id.as_str());
+                let made_of = files.sources.records.get(&key).copied();
+                made_of.is_some_and(|rev| rev >= begun.rev)
+            }
+            Self::Templates { number, .. } => files.sources.templates >= *number,
+        }
+    }
+
+    /// What is said of it, with the vendor and the number where the resource does not say all.
+    #[must_use]
+    pub fn named(&self, event: Event) -> Event {
+        match self {
+            Self::Profile { .. } => event,
+            Self::Templates { vendor, number, .. } => event
+                .with("vendor", vendor.name())
+                .with("templates", number.to_string()),
+        }
+    }
+
+    /// Its path in the admin API without `/api/v1/`: that of the record that it belongs to.
+    #[must_use]
+    pub fn resource(&self) -> String {
+        match self {
+            Self::Profile { id, .. } => format!("{}/{id}", Kind::Profile.collection()),
+            Self::Templates { tenant, .. } => format!("{}/{tenant}", Kind::Tenant.collection()),
+        }
+    }
+}
+
+/// A step of a roll-out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// The canaries, whose hash is below this, get what is new.
+    Begin {
+        /// [`Canary::below`].
+        below: u64,
+    },
+    /// It stops.
+    Stop(Why, Counts),
+    /// All get it, if it is open; or, said by an admin, also if it was stopped.
+    Everybody {
+        /// Whether an admin says so.
+        stopped_too: bool,
+    },
+}
+
 /// The stage in which the canaries have the new settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Canary {
@@ -73,7 +199,8 @@ pub struct Canary {
     pub below: u64,
     /// Since when.
     pub at: Timestamp,
-    /// The profile's revision from which on files have them.
+    /// The revision, of the profile or the tenant, that it began with. From that one of a profile on files have
+    /// its settings.
     pub rev: u64,
 }
 
@@ -119,7 +246,7 @@ impl Why {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// How many devices have the profile, decoys and those that are switched off left out.
+    /// How many devices it is about, decoys and those that are switched off left out.
     pub devices: u32,
     /// How many of them are canaries.
     pub canaries: u32,
@@ -143,23 +270,30 @@ pub enum Concerned {
 /// Which devices are canaries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Canaries {
-    profile: String,
+    name: String,
     edition: u64,
     below: u64,
 }
 
 impl Canaries {
-    /// Whether a device of the profile is one.
+    /// [`Rollout::edition`], or [`templates::Rollout::number`].
+    #[must_use]
+    pub fn edition(&self) -> u64 {
+        self.edition
+    }
+
+    /// Whether a device that it is about is one.
     #[must_use]
     pub fn has(&self, mac: Mac) -> bool {
-        place(&self.profile, self.edition, mac) < self.below
+        place(&self.name, self.edition, mac) < self.below
     }
 }
 
-/// Where a device stands in the order of a roll-out: as good as chance, and the same each time.
+/// Where a device stands in the order of a roll-out: as good as chance, and the same each time. `name`: the
+/// profile, or [`templates::name`].
 #[must_use]
-pub fn place(profile: &str, edition: u64, mac: Mac) -> u64 {
-    let digest = Sha256::digest(format!("rollout/{profile}/{edition}/{mac}").as_bytes());
+pub fn place(name: &str, edition: u64, mac: Mac) -> u64 {
+    let digest = Sha256::digest(format!("rollout/{name}/{edition}/{mac}").as_bytes());
     digest
         .first_chunk::<8>()
         .map_or(0, |start| u64::from_be_bytes(*start))
@@ -200,15 +334,12 @@ impl Rollout {
     }
 
     fn below(&self) -> u64 {
-        match self.stage {
-            Stage::Choosing => 0,
-            Stage::Canary(Canary { below, .. }) | Stage::Stopped(Stopped { below, .. }) => below,
-        }
+        self.stage.below()
     }
 
     fn canaries(&self, profile: &str) -> Canaries {
         Canaries {
-            profile: profile.to_owned(),
+            name: profile.to_owned(),
             edition: self.edition,
             below: self.below(),
         }
@@ -230,16 +361,6 @@ impl Rollout {
             Concerned::Nobody
         } else {
             Concerned::Canaries(self.canaries(profile))
-        }
-    }
-
-    /// The word for its stage.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self.stage {
-            Stage::Choosing => "choosing",
-            Stage::Canary(_) => "canary",
-            Stage::Stopped(_) => "stopped",
         }
     }
 
@@ -267,9 +388,9 @@ pub fn settings<'a>(profile: &'a Stored<Profile>, id: &Id, mac: Mac) -> &'a Sett
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Progress {
-    /// [`Rollout::since`] of the one that it is about.
+    /// When the one began that it is about.
     pub since: Timestamp,
-    /// How many devices of the profile were seen.
+    /// How many devices that it is about were seen.
     pub devices: u32,
     /// How far it is.
     pub phase: Phase,
@@ -285,7 +406,7 @@ pub enum Phase {
     Listing {
         /// The last one.
         after: Option<Mac>,
-        /// The first of the profile's devices in the order of [`place`], at most [`MOST_CANARIES`].
+        /// The first of those that it is about in the order of [`place`], at most [`MOST_CANARIES`].
         first: Vec<(u64, Mac)>,
     },
     /// It looks which canaries are registered before they get anything new.
@@ -362,10 +483,10 @@ pub struct Watched {
     pub mac: Mac,
     /// Its lines whose accounts are on it alone: of another one nobody knows whose registration it is.
     pub lines: Vec<Line>,
-    /// The version of the first files that were made of the new settings, once there are some.
+    /// The version of the first files that were made with what is new, once there are some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// Whether the new settings do not show in its files. It proves nothing.
+    /// Whether what is new does not show in its files. It proves nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub same: bool,
     /// When it fetched them.
@@ -430,27 +551,23 @@ impl Watched {
     pub fn look(
         &mut self,
         device: &Stored<Device>,
-        profile: &Id,
+        subject: &Subject,
         begun: &Canary,
         lines: &[Line],
     ) -> bool {
-        let record = &device.record;
         let same_line = |a: &Line, b: &Line| {
             (&a.account, &a.pbx, &a.username) == (&b.account, &b.pbx, &b.username)
         };
         let had_lines = !self.lines.is_empty();
         self.lines
             .retain(|line| lines.iter().any(|now| same_line(line, now)));
-        let is_one = device.alive() && record.enabled && record.profile.as_ref() == Some(profile);
-        if !is_one || (had_lines && self.lines.is_empty()) {
+        if !subject.is_about(device) || (had_lines && self.lines.is_empty()) {
             return false;
         }
         let Some(files) = &device.state.files else {
             return true;
         };
-        let key = key::record(Kind::Profile, profile.as_str());
-        let made_of = files.sources.records.get(&key).copied();
-        if made_of.is_none_or(|rev| rev < begun.rev) {
+        if !subject.shows_in(files, begun) {
             return true;
         }
         if self.version.is_none() {
@@ -580,24 +697,49 @@ pub async fn terms<W: World>(world: &W, tenant: &Id) -> Result<Option<RolloutTer
     Ok(alive.and_then(|stored| stored.record.rollout))
 }
 
-/// Changes the roll-out of a profile if it is still the one of that edition, and does what follows: KV's
-/// copy, the files. `change` returns false if there is nothing to do. An admin's `ETag` stays as it is.
+/// Does a step of a roll-out if it is still the one that is under way, and what follows: KV's copy, the files.
+/// False if there is nothing to do. An admin's `ETag` stays as it is.
 ///
 /// # Errors
 /// The [`Fault`] of a store. Cut off anywhere, the scheduled handler finishes it.
-pub async fn turn<W: World>(
-    world: &W,
-    id: &Id,
-    edition: u64,
-    mut change: impl FnMut(&mut Option<Rollout>, u64) -> bool,
-) -> Result<bool, Fault> {
+pub async fn turn<W: World>(world: &W, subject: &Subject, turn: Turn) -> Result<bool, Fault> {
+    match subject {
+        Subject::Profile { id, edition } => of_profile(world, id, *edition, turn).await,
+        Subject::Templates {
+            tenant,
+            vendor,
+            number,
+        } => of_templates(world, tenant, *vendor, *number, turn).await,
+    }
+}
+
+async fn of_profile<W: World>(world: &W, id: &Id, edition: u64, turn: Turn) -> Result<bool, Fault> {
+    let now = world.now();
     let mark = finish::begin(world, Kind::Profile, id.as_str()).await?;
     let mut turned = false;
     let updated = store::update::<Profile, W>(world, id.as_str(), |stored| {
-        let is_it = |rollout: &Rollout| rollout.edition == edition;
-        turned = stored.alive()
-            && stored.state.as_ref().is_some_and(is_it)
-            && change(&mut stored.state, stored.rev + 1);
+        let rev = stored.rev + 1;
+        let alive = stored.alive();
+        let open = stored.state.as_mut();
+        let open = open.filter(|rollout| alive && rollout.edition == edition);
+        let Some(rollout) = open else {
+            turned = false;
+            return false;
+        };
+        turned = match turn {
+            Turn::Begin { .. } => rollout.stage == Stage::Choosing,
+            Turn::Stop(..) => rollout.is_open(),
+            Turn::Everybody { stopped_too } => stopped_too || rollout.is_open(),
+        };
+        match turn {
+            _ if !turned => {}
+            Turn::Begin { below } => {
+                let at = now;
+                rollout.stage = Stage::Canary(Canary { below, at, rev });
+            }
+            Turn::Stop(why, counts) => rollout.stop(why, counts, now),
+            Turn::Everybody { .. } => stored.state = None,
+        }
         turned
     });
     updated.await?;
@@ -606,4 +748,97 @@ pub async fn turn<W: World>(
     }
     finish::done(world, &mark).await?;
     Ok(turned)
+}
+
+async fn of_templates<W: World>(
+    world: &W,
+    tenant: &Id,
+    vendor: VendorId,
+    number: u32,
+    turn: Turn,
+) -> Result<bool, Fault> {
+    let now = world.now();
+    let mut only = None;
+    let turned = update_templates(world, tenant, |state, rev| {
+        let turned = match turn {
+            Turn::Begin { below } => {
+                let at = now;
+                state.begin_canary(vendor, number, Canary { below, at, rev })
+            }
+            Turn::Stop(why, counts) => state.stop(vendor, number, why, counts, now),
+            Turn::Everybody { stopped_too } => state.release(vendor, number, stopped_too),
+        };
+        let rollout = state.rollouts.get(&vendor);
+        only = rollout.map(|rollout| rollout.canaries(tenant, vendor));
+        turned
+    });
+    let Some(mark) = turned.await? else {
+        return Ok(false);
+    };
+    let what = Regenerated::TemplatesOf(tenant.as_str(), vendor);
+    resync::regenerate(world, what, Some(tenant), only.as_ref()).await?;
+    finish::done(world, &mark).await?;
+    Ok(true)
+}
+
+/// Changes which templates a tenant's phones may have, and puts the copy of that into KV. `change` gets the
+/// revision with which it is written, and returns false if there is nothing to do. What is returned is the mark of
+/// it, for when everything that follows is done; cut off before that, the scheduled handler looks at all of the
+/// tenant's files.
+///
+/// # Errors
+/// The [`Fault`] of a store.
+async fn update_templates<W: World>(
+    world: &W,
+    tenant: &Id,
+    mut change: impl FnMut(&mut templates::Templates, u64) -> bool,
+) -> Result<Option<finish::Mark>, Fault> {
+    let mark = finish::begin(world, Kind::Tenant, tenant.as_str()).await?;
+    let mut changed = false;
+    let updated = store::update::<Tenant, W>(world, tenant.as_str(), |stored| {
+        let (alive, rev) = (stored.alive(), stored.rev + 1);
+        let state = stored.state.as_mut().filter(|_| alive);
+        changed = state.is_some_and(|state| {
+            let changed = change(state, rev);
+            state.turns += u64::from(changed);
+            changed
+        });
+        changed
+    });
+    updated.await?;
+    if !changed {
+        finish::done(world, &mark).await?;
+        return Ok(None);
+    }
+    finish::tenant(world, tenant).await?;
+    Ok(Some(mark))
+}
+
+/// Begins the roll-outs of a tenant's templates that are newer than what was said of them; false if there are
+/// none.
+///
+/// # Errors
+/// The [`Fault`] of a store. Cut off anywhere, the scheduled handler finishes it.
+pub async fn begin_templates<W: World>(world: &W, tenant: &Id) -> Result<bool, Fault> {
+    let now = world.now();
+    let mut replaced: Vec<VendorId> = Vec::new();
+    let begun = update_templates(world, tenant, |state, _| {
+        let before = state.rollouts.clone();
+        let begun = state.begin_rollouts(now);
+        let tried = before.iter().filter(|(vendor, rollout)| {
+            rollout.stage.below() > 0 && state.rollouts.get(*vendor) != Some(*rollout)
+        });
+        replaced = tried.map(|(vendor, _)| *vendor).collect();
+        begun
+    });
+    let Some(mark) = begun.await? else {
+        return Ok(false);
+    };
+    for vendor in replaced {
+        // The canaries of the earlier one get back what they had.
+        let what = Regenerated::TemplatesOf(tenant.as_str(), vendor);
+        resync::regenerate(world, what, Some(tenant), None).await?;
+    }
+    finish::done(world, &mark).await?;
+    Ok(true)
 }

@@ -19,10 +19,11 @@ use crate::keys::{Capability, KeyId, Keys, Signed};
 use crate::mac::Mac;
 use crate::ports::{Level, Limit, Mappings, World};
 use crate::record::Stored;
-use crate::record::device::{Claim, Device, Policy, Whereabouts};
+use crate::record::device::{Claim, Device, Policy, Sources, Whereabouts};
 use crate::record::tenant::{Drift, Proof, Tenant};
 use crate::render::{self, From, Ingredients};
 use crate::request::{Afterwards, Answer, Fetch, Request, refuse, respond, unavailable};
+use crate::rollout::templates::{self, Scope, Templates};
 use crate::step1_ask::{self, Ask, Form};
 use crate::step2_redirect::{self, Case, NamedRule, Placeholders, SETTINGS_NAME, Verdict, Why};
 use crate::step3_boot_request::{self, Admission, Part};
@@ -363,7 +364,7 @@ async fn know<W: World>(world: &W, mac: Mac) -> Result<Known, Fault> {
         .unwrap_or_default();
     if let Some(text) = texts.next().flatten() {
         let tenant: Stored<Tenant> = Stored::read(text.as_bytes())?;
-        if tenant.rev >= policy.rev {
+        if tenant.record_rev() >= policy.rev {
             policy = Policy::of(&tenant);
         }
     }
@@ -796,6 +797,11 @@ async fn fresh<W: World>(
 ) -> Result<Fresh, Fault> {
     if from == From::Kv {
         let made = Ingredients::gather(world, mac, stored, From::Kv).await?;
+        let scope = Scope::of(mac, &made.device.record, made.templates());
+        if scope.measure() == 0 {
+            // What it may have is in R2 alone: it keeps what it has.
+            return Err(Fault::Broken("templates in kv"));
+        }
         let allowed = made.policy().allow_plain_http;
         let files = made.files(world, origin)?;
         stored = made.device;
@@ -804,12 +810,18 @@ async fn fresh<W: World>(
     }
     // Nobody gets a user's files of whom R2 does not say at this moment that the user is here.
     let ended = stored.state.session.is_some() && !session::stands(world, mac, &stored).await?;
-    let known = match &stored.state.files {
-        None => Vec::new(),
+    let Revisions { known, templates } = match &stored.state.files {
+        None => Revisions::default(),
         Some(files) => revisions(world, files.sources.records.keys().cloned().collect()).await,
     };
-    let expected = render::expected_sources(world.keys(), &stored, origin);
-    if ended || stale(stored.state.files.as_ref(), &expected, &known) {
+    let scope = Scope::of(mac, &stored.record, templates.as_ref());
+    let expected = Sources {
+        templates: scope.measure(),
+        ..render::expected_sources(world.keys(), &stored, origin)
+    };
+    let files = stored.state.files.as_ref();
+    let former = stored.state.former_files.as_deref();
+    if ended || stale(files, &expected, &known) || scope.settles(files, former) {
         match finish::refresh(world, mac, Some(origin)).await {
             Ok(Some(refreshed)) => stored = refreshed,
             Ok(None) => return Err(Fault::Broken("device vanished")),
@@ -833,23 +845,45 @@ fn of_another(stored: &Stored<Device>, ended: bool) -> bool {
     made_for != now.map(|session| &session.id)
 }
 
+/// What KV knows of the records that files are made of.
+#[derive(Default)]
+struct Revisions {
+    /// The revision of each, by key.
+    known: Vec<(String, u64)>,
+    /// Which templates the tenant's phones may have.
+    templates: Option<Templates>,
+}
+
 /// The revisions that KV knows of these records. A KV that fails knows nothing: what R2 has is
 /// then served as it is.
-async fn revisions<W: World>(world: &W, keys: Vec<String>) -> Vec<(String, u64)> {
+async fn revisions<W: World>(world: &W, keys: Vec<String>) -> Revisions {
     #[derive(Deserialize)]
     struct Head {
         rev: u64,
     }
+    #[derive(Deserialize)]
+    struct TenantHead {
+        rev: u64,
+        #[serde(default)]
+        state: Option<Templates>,
+    }
+    let mut found = Revisions::default();
     let Ok(texts) = world.kv().get_many(&keys).await else {
-        return Vec::new();
+        return found;
     };
-    keys.into_iter()
-        .zip(texts)
-        .filter_map(|(key, text)| {
-            let head: Head = json::read(text?.as_bytes()).ok()?;
-            Some((key, head.rev))
-        })
-        .collect()
+    for (key, text) in keys.into_iter().zip(texts) {
+        let Some(text) = text else { continue };
+        if let Some((Kind::Tenant, _)) = key::parse_record(&key) {
+            if let Ok(TenantHead { rev, state }) = json::read(text.as_bytes()) {
+                let rev = templates::record_rev(rev, state.as_ref());
+                found.known.push((key, rev));
+                found.templates = state;
+            }
+        } else if let Ok(head) = json::read::<Head>(text.as_bytes()) {
+            found.known.push((key, head.rev));
+        }
+    }
+    found
 }
 
 /// `redirect.cfg`: the redirect as settings, for a device that a rule sends to another server.

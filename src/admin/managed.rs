@@ -23,6 +23,7 @@ use crate::record::tenant::Tenant;
 use crate::record::token::{Identity, Token, TokenState};
 use crate::record::{Record, Stored};
 use crate::render::{From, Ingredients};
+use crate::rollout::templates::Templates;
 use crate::rollout::{self, Rollout};
 use crate::step2_redirect::UrlTemplate;
 use crate::step6_config_files;
@@ -206,6 +207,18 @@ impl Managed for Tenant {
             .collect())
     }
 
+    fn settle(next: &mut Stored<Self>, former: Option<&Stored<Self>>, _: Timestamp) {
+        // What comes back from its deletion is new.
+        let former = former.filter(|former| former.alive());
+        let state = former.and_then(|former| former.state.clone());
+        let terms = next.record.rollout.as_ref();
+        next.state = terms.map(|_| state.unwrap_or_else(Templates::begin));
+    }
+
+    fn retire(next: &mut Stored<Self>) {
+        next.state = None;
+    }
+
     async fn used_by<W: World>(
         world: &W,
         id: &str,
@@ -285,7 +298,7 @@ impl Managed for Profile {
 
     fn add_beside(stored: &Stored<Self>, shown: &mut Map<String, Value>) {
         if let Some(open) = &stored.state {
-            let open = json!({ "stage": open.word(), "since": open.since });
+            let open = json!({ "stage": open.stage.word(), "since": open.since });
             shown.insert("rollout".to_owned(), open);
         }
     }

@@ -1,34 +1,38 @@
-//! `/profiles/{profile}/rollout`: how far a roll-out of a profile's settings is, and an admin's word on it.
+//! `/profiles/{profile}/rollout` and `/tenants/{tenant}/rollout`: how far roll-outs of a profile's settings and of
+//! templates are, and an admin's word on them.
 
 use http::{Method, Response, StatusCode};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::body;
+use super::managed::Managed;
 use super::problem::{Failure, Kind as ProblemKind, Problem};
 use super::save::{Context, not_found};
 use crate::audit::{self, Event};
 use crate::fault::Fault;
 use crate::json;
-use crate::key::{self, Kind};
+use crate::key;
 use crate::ports::{Objects, World};
 use crate::record::Stored;
 use crate::record::profile::Profile;
+use crate::record::tenant::Tenant;
 use crate::request::Request;
-use crate::rollout::{self, Counts, GIVE_UP_S, Progress, Rollout, Stage, Why};
+use crate::rollout::{self, Counts, GIVE_UP_S, Progress, Stage, Subject, Turn, Why};
 use crate::store;
 use crate::text::Id;
 use crate::time::Timestamp;
+use crate::vendor::VendorId;
 
-/// The answer.
+/// How far one is.
 #[derive(Serialize)]
-struct Answer<'a> {
-    profile: &'a str,
+struct Shown {
     /// `everyone` if none is under way.
     stage: &'static str,
     /// When it began.
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<Timestamp>,
-    /// Since when the canaries have the settings.
+    /// Since when the canaries have what is new.
     #[serde(skip_serializing_if = "Option::is_none")]
     canary_since: Option<Timestamp>,
     /// When it stops if nothing was proved by then.
@@ -42,10 +46,10 @@ struct Answer<'a> {
     counts: Counts,
 }
 
-impl<'a> Answer<'a> {
-    fn of(profile: &'a str, rollout: Option<&Rollout>, counts: Counts) -> Self {
+impl Shown {
+    fn of(rollout: Option<(Timestamp, &Stage)>, counts: Counts) -> Self {
         let (mut canary_since, mut until, mut stopped_at, mut why) = (None, None, None, None);
-        match rollout.map(|rollout| &rollout.stage) {
+        match rollout.map(|(_, stage)| stage) {
             None | Some(Stage::Choosing) => {}
             Some(Stage::Canary(canary)) => {
                 canary_since = Some(canary.at);
@@ -57,9 +61,8 @@ impl<'a> Answer<'a> {
             }
         }
         Self {
-            profile,
-            stage: rollout.map_or("everyone", Rollout::word),
-            since: rollout.map(|rollout| rollout.since),
+            stage: rollout.map_or("everyone", |(_, stage)| stage.word()),
+            since: rollout.map(|(since, _)| since),
             canary_since,
             until,
             stopped_at,
@@ -69,20 +72,84 @@ impl<'a> Answer<'a> {
     }
 }
 
+/// The answer for a profile.
+#[derive(Serialize)]
+struct OfProfile<'a> {
+    profile: &'a str,
+    #[serde(flatten)]
+    shown: Shown,
+}
+
+/// The answer for a tenant.
+#[derive(Serialize)]
+struct OfTenant<'a> {
+    tenant: &'a str,
+    /// The roll-outs of templates that not all of its phones have.
+    rollouts: Vec<OfTemplates>,
+}
+
+/// How far the templates of a vendor are.
+#[derive(Serialize)]
+struct OfTemplates {
+    vendor: VendorId,
+    /// Their number.
+    templates: u32,
+    #[serde(flatten)]
+    shown: Shown,
+}
+
 /// Where an admin wants it to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum To {
-    /// All get the settings, whatever was seen.
+    /// All get it, whatever was seen.
     Everyone,
-    /// Nobody keeps them.
+    /// Nobody keeps it.
     Stop,
+}
+
+impl To {
+    fn action(self) -> &'static str {
+        match self {
+            Self::Everyone => "rollout.finished",
+            Self::Stop => "rollout.stopped",
+        }
+    }
+
+    fn turn(self, counts: Counts) -> Turn {
+        match self {
+            Self::Everyone => Turn::Everybody { stopped_too: true },
+            Self::Stop => Turn::Stop(Why::Admin, counts),
+        }
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wish {
     to: To,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WishOfTemplates {
+    to: To,
+    /// Only those of this vendor's phones.
+    #[serde(default)]
+    vendor: Option<VendorId>,
+}
+
+/// What a call wants; `None`: to see it only.
+fn wish<T: DeserializeOwned>(request: &Request) -> Result<Option<T>, Problem> {
+    match request.method {
+        Method::POST => body::parse(body::object(request)?).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// That nothing is to be done.
+fn none() -> Problem {
+    Problem::new(ProblemKind::InUse, "there is no roll-out that this changes")
 }
 
 /// `GET` and `POST /profiles/{profile}/rollout`.
@@ -95,71 +162,120 @@ pub async fn answer<W: World>(
     request: &Request,
     id: &str,
 ) -> Result<Response<Vec<u8>>, Failure> {
-    let wish: Option<Wish> = match request.method {
-        Method::POST => Some(body::parse(body::object(request)?)?),
-        _ => None,
-    };
-    let stored = visible(world, context, id).await?;
-    let counts = counts(world, id, stored.state.as_ref()).await?;
-    let Some(Wish { to }) = wish else {
-        return super::json(
-            StatusCode::OK,
-            &Answer::of(id, stored.state.as_ref(), counts),
-        );
-    };
-    let none = || Problem::new(ProblemKind::InUse, "there is no roll-out that this changes");
-    let edition = stored.state.as_ref().map(|rollout| rollout.edition);
-    let edition = edition.ok_or_else(none)?;
+    let wish: Option<Wish> = wish(request)?;
     let name = Id::try_from(id).map_err(|_| Fault::Broken("profile id"))?;
-    let now = world.now();
-    let turned = rollout::turn(world, &name, edition, |state, _| match to {
-        To::Everyone => state.take().is_some(),
-        To::Stop => {
-            let open = state.as_mut().filter(|rollout| rollout.is_open());
-            let Some(rollout) = open else { return false };
-            rollout.stop(Why::Admin, counts, now);
-            true
+    let stored = visible::<Profile, W>(world, context, id).await?;
+    let (seen, subject) = match &stored.state {
+        Some(rollout) => {
+            let (id, edition) = (name, rollout.edition);
+            let subject = Subject::Profile { id, edition };
+            let seen = counts(world, &subject, rollout.since, &rollout.stage).await?;
+            (seen, Some(subject))
         }
-    });
-    if !turned.await? {
+        None => (Counts::default(), None),
+    };
+    let shown = |stored: &Stored<Profile>| {
+        let rollout = stored.state.as_ref();
+        let rollout = rollout.map(|rollout| (rollout.since, &rollout.stage));
+        let shown = Shown::of(rollout, seen);
+        super::json(StatusCode::OK, &OfProfile { profile: id, shown })
+    };
+    let Some(Wish { to }) = wish else {
+        return shown(&stored);
+    };
+    let subject = subject.ok_or_else(none)?;
+    if !rollout::turn(world, &subject, to.turn(seen)).await? {
         return Err(none().into());
     }
-    let action = match to {
-        To::Everyone => "rollout.finished",
-        To::Stop => "rollout.stopped",
-    };
-    let resource = format!("{}/{id}", Kind::Profile.collection());
-    let tenant = Some(&stored.record.tenant);
-    let event = Event::new(world, &context.caller.name, tenant, action, resource);
-    audit::note(world, &event.with("why", Why::Admin.word())).await;
-    let stored = visible(world, context, id).await?;
-    super::json(
-        StatusCode::OK,
-        &Answer::of(id, stored.state.as_ref(), counts),
-    )
+    note(world, context, &subject, &stored.record.tenant, to).await;
+    shown(&visible::<Profile, W>(world, context, id).await?)
 }
 
-async fn visible<W: World>(
+/// `GET` and `POST /tenants/{tenant}/rollout`: of templates.
+///
+/// # Errors
+/// A [`Failure`] if there is no such tenant, if nothing is to be brought on or stopped, or of a store.
+pub async fn of_tenant<W: World>(
+    world: &W,
+    context: &Context,
+    request: &Request,
+    id: &str,
+) -> Result<Response<Vec<u8>>, Failure> {
+    let wish: Option<WishOfTemplates> = wish(request)?;
+    let tenant = Id::try_from(id).map_err(|_| Fault::Broken("tenant id"))?;
+    let mut stored = visible::<Tenant, W>(world, context, id).await?;
+    if let Some(WishOfTemplates { to, vendor: only }) = wish {
+        let mut turned = false;
+        let rollouts = stored.state.unwrap_or_default().rollouts.into_iter();
+        for (vendor, rollout) in rollouts.filter(|(vendor, _)| only.is_none_or(|v| v == *vendor)) {
+            let subject = Subject::Templates {
+                tenant: tenant.clone(),
+                vendor,
+                number: rollout.number,
+            };
+            let seen = counts(world, &subject, rollout.since, &rollout.stage).await?;
+            if rollout::turn(world, &subject, to.turn(seen)).await? {
+                note(world, context, &subject, &tenant, to).await;
+                turned = true;
+            }
+        }
+        if !turned {
+            return Err(none().into());
+        }
+        stored = visible::<Tenant, W>(world, context, id).await?;
+    }
+    let mut shown = Vec::new();
+    for (vendor, rollout) in stored.state.unwrap_or_default().rollouts {
+        let subject = Subject::Templates {
+            tenant: tenant.clone(),
+            vendor,
+            number: rollout.number,
+        };
+        let seen = counts(world, &subject, rollout.since, &rollout.stage).await?;
+        shown.push(OfTemplates {
+            vendor,
+            templates: rollout.number,
+            shown: Shown::of(Some((rollout.since, &rollout.stage)), seen),
+        });
+    }
+    let answer = OfTenant {
+        tenant: id,
+        rollouts: shown,
+    };
+    super::json(StatusCode::OK, &answer)
+}
+
+/// Writes down what an admin said.
+async fn note<W: World>(world: &W, context: &Context, subject: &Subject, tenant: &Id, to: To) {
+    let name = &context.caller.name;
+    let event = Event::new(world, name, Some(tenant), to.action(), subject.resource());
+    let event = subject.named(event).with("why", Why::Admin.word());
+    audit::note(world, &event).await;
+}
+
+async fn visible<R: Managed, W: World>(
     world: &W,
     context: &Context,
     id: &str,
-) -> Result<Stored<Profile>, Failure> {
-    let loaded = store::load::<Profile, W>(world, id).await?;
-    let sees = |stored: &Stored<Profile>| stored.alive() && context.caller.sees(id, &stored.record);
+) -> Result<Stored<R>, Failure> {
+    let loaded = store::load::<R, W>(world, id).await?;
+    let sees = |stored: &Stored<R>| stored.alive() && context.caller.sees(id, &stored.record);
     let stored = loaded.map(|loaded| loaded.stored).filter(sees);
-    stored.ok_or_else(|| not_found::<Profile>(id).into())
+    stored.ok_or_else(|| not_found::<R>(id).into())
 }
 
 /// What was seen of the canaries.
-async fn counts<W: World>(world: &W, id: &str, rollout: Option<&Rollout>) -> Result<Counts, Fault> {
-    let Some(rollout) = rollout else {
-        return Ok(Counts::default());
-    };
-    if let Stage::Stopped(stopped) = &rollout.stage {
+async fn counts<W: World>(
+    world: &W,
+    subject: &Subject,
+    since: Timestamp,
+    stage: &Stage,
+) -> Result<Counts, Fault> {
+    if let Stage::Stopped(stopped) = stage {
         return Ok(stopped.counts);
     }
-    let object = world.r2().get(&key::rollout(id, rollout.edition)).await?;
+    let object = world.r2().get(&key::rollout(subject)).await?;
     let progress = object.and_then(|object| json::read::<Progress>(&object.body).ok());
-    let progress = progress.filter(|progress| progress.since == rollout.since);
+    let progress = progress.filter(|progress| progress.since == since);
     Ok(progress.map_or(Counts::default(), |progress| progress.counts(world.now())))
 }

@@ -89,6 +89,10 @@ routes! {
     "tenants": GET Reader Tenant => list(world, context, request, Kind::Tenant).await;
     "tenants/{tenant}": GET Reader Tenant, PUT Owner Tenant, PATCH Owner Tenant, DELETE Owner Operator
         => one::<Tenant, W>(world, context, request, &given.id).await;
+    "tenants/{tenant}/rollout": GET Reader Tenant, POST Operator Tenant => {
+        no_parameters(request)?;
+        rollout::of_tenant(world, context, request, &given.id).await
+    };
     "profiles": GET Reader Tenant => list(world, context, request, Kind::Profile).await;
     "profiles/{profile}": GET Reader Tenant, PUT Operator Tenant, PATCH Operator Tenant, DELETE Operator Tenant
         => one::<Profile, W>(world, context, request, &given.id).await;

@@ -285,6 +285,9 @@ pub struct DeviceState {
     /// The files, as they were last made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<FileSet>,
+    /// Those that it had before it became a canary of new templates; while it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_files: Option<Box<FileSet>>,
 }
 
 /// Callers that came for a window that another one had claimed.
@@ -408,7 +411,7 @@ impl Stored<Device> {
 /// The part of a tenant's record that decides who is let in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// The tenant's [`super::Stored::rev`] that it was read from.
+    /// The tenant's [`super::Stored::record_rev`] that it was read from.
     pub rev: u64,
     /// [`super::tenant::Tenant::proofs`].
     pub proofs: BTreeSet<Proof>,
@@ -433,7 +436,7 @@ impl Policy {
     #[must_use]
     pub fn of(tenant: &Stored<Tenant>) -> Self {
         Self {
-            rev: tenant.rev,
+            rev: tenant.record_rev(),
             proofs: if tenant.alive() {
                 tenant.record.proofs.clone()
             } else {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Record;
 use super::settings::Settings;
 use crate::key::Kind;
+use crate::rollout::templates::Templates;
 use crate::secret::Secret;
 use crate::text::{Country, DisplayName, Id, WebUrl};
 use crate::time::Hours;
@@ -251,8 +252,8 @@ pub struct Tenant {
     /// Where its alarms go, and what else it wants to know at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
-    /// Whether changes of its profiles' settings are tried at some phones first, and how. Absent: they
-    /// are not.
+    /// Whether changes of its profiles' settings and new templates are tried at some phones first, and how.
+    /// Absent: they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutTerms>,
     /// Settings for all devices of the tenant, below those of a profile.
@@ -277,7 +278,9 @@ fn is_anywhere(places: &Places) -> bool {
 }
 
 impl Record for Tenant {
-    type State = ();
+    /// Which templates its phones may have, if changes are rolled out. `None` reads and writes as the `null` of a
+    /// tenant from before.
+    type State = Option<Templates>;
     const KIND: Kind = Kind::Tenant;
 
     fn tenant(&self) -> Option<&Id> {

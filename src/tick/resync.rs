@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::tell::{self, Teller};
-use super::{PAGE, PbxSummary, Run, rotate};
+use super::{PAGE, PbxSummary, Run, rollout, rotate};
+use crate::audit;
 use crate::fault::Fault;
 use crate::finish;
 use crate::json;
@@ -14,7 +15,10 @@ use crate::ports::{Level, Mappings, Object, ObjectEntry, Objects, Only, World};
 use crate::record::Stored;
 use crate::record::account::Account;
 use crate::record::device::Device;
+use crate::record::tenant::Tenant;
 use crate::resync::{self, Mark, Outcome, Progress, Told, Turn};
+use crate::rollout::templates;
+use crate::rollout::{Subject, begin_templates};
 use crate::store;
 use crate::text::Id;
 use crate::time::Timestamp;
@@ -79,11 +83,8 @@ impl<W: World> Run<'_, W> {
         if !(self.began.0 / 60).is_multiple_of(TEMPLATES_EVERY_MIN) || self.is_over() {
             return Ok(());
         }
-        let versions: BTreeMap<VendorId, u32> = VendorId::ALL
-            .iter()
-            .map(|vendor| (*vendor, vendor.rules().templates()))
-            .collect();
-        let bytes = serde_json::to_vec(&versions).map_err(|_| Fault::Broken("templates"))?;
+        let bytes =
+            serde_json::to_vec(&templates::numbers()).map_err(|_| Fault::Broken("templates"))?;
         let object = self.get(key::TEMPLATES).await?;
         let known = object.map(|object| object.body);
         if known.as_ref() == Some(&bytes) {
@@ -91,8 +92,11 @@ impl<W: World> Run<'_, W> {
         }
         // What was never written down is no change.
         if known.is_some() {
-            self.spend(1);
-            resync::regenerate(self.world, Regenerated::Templates, None, None).await?;
+            // The files of a tenant that wants a roll-out are not stale by it; those of all others are.
+            for what in [Regenerated::Rollouts, Regenerated::Templates] {
+                self.spend(1);
+                resync::regenerate(self.world, what, None, None).await?;
+            }
         }
         self.spend(1);
         let put = self
@@ -125,7 +129,12 @@ impl<W: World> Run<'_, W> {
         let mut turns: Vec<_> = newest.into_iter().collect();
         rotate(&mut turns, 1, self.began);
         for (what, (at, key)) in turns {
-            if self.began.since(at) >= KV_KNOWS_S {
+            if self.began.since(at) < KV_KNOWS_S {
+                continue;
+            }
+            if what == Regenerated::Rollouts {
+                self.begin_rollouts(key).await?;
+            } else {
                 self.go_on(what, key, origin, &mut left).await?;
             }
             if left == 0 || self.is_over() {
@@ -146,7 +155,7 @@ impl<W: World> Run<'_, W> {
         let Some(Object { body, etag }) = self.get(key).await? else {
             return Ok(());
         };
-        let progress: Progress = json::read(&body).map_err(|_| Fault::Broken("progress"))?;
+        let mut progress: Progress = json::read(&body).map_err(|_| Fault::Broken("progress"))?;
         let prefix = match &progress.tenant {
             Some(tenant) => key::owned_by(tenant, Some(Kind::Device)),
             None => key::records(Kind::Device),
@@ -161,19 +170,25 @@ impl<W: World> Run<'_, W> {
                 .iter()
                 .filter_map(|entry| key::last(&entry.key).parse().ok());
             let macs: Vec<Mac> = macs.collect();
-            let only = progress.only.as_ref();
             for (mac, concerned) in self.concerned(what, &macs).await? {
+                let only = progress.only.as_ref();
                 if concerned && only.is_none_or(|only| only.has(mac)) {
                     if *left == 0 || self.is_over() {
                         return self.keep(key, &progress, after, &etag).await;
                     }
                     *left -= 1;
                     self.spend(CALLS_OF_REFRESH);
-                    self.refresh(mac, origin).await;
+                    let device = self.refresh(mac, origin).await;
+                    if matches!(what, Regenerated::TemplatesOf(..)) {
+                        count(&mut progress, device.as_ref());
+                    }
                 }
                 after = Some(mac);
             }
             if page.cursor.is_none() {
+                if let Regenerated::TemplatesOf(tenant, vendor) = what {
+                    self.tell_given_back(tenant, vendor, &progress).await?;
+                }
                 self.spend(1);
                 return self.world.r2().delete(key).await;
             }
@@ -181,6 +196,84 @@ impl<W: World> Run<'_, W> {
                 return self.keep(key, &progress, after, &etag).await;
             }
         }
+    }
+
+    /// Begins the roll-outs of new templates, tenant after tenant. Whoever turned them on a moment ago is not
+    /// shown by KV yet, and began with these templates.
+    async fn begin_rollouts(&self, key: &str) -> Result<(), Fault> {
+        let Some(Object { body, etag }) = self.get(key).await? else {
+            return Ok(());
+        };
+        let mut progress: Progress = json::read(&body).map_err(|_| Fault::Broken("progress"))?;
+        let prefix = key::records(Kind::Tenant);
+        loop {
+            self.spend(2);
+            let from = progress.after_tenant.as_ref();
+            let from = from.map(|tenant| format!("{prefix}{tenant}"));
+            let page = self.world.r2().list(&prefix, from.as_deref(), BULK).await?;
+            let keys: Vec<String> = page.entries.into_iter().map(|entry| entry.key).collect();
+            let texts = if keys.is_empty() {
+                Vec::new()
+            } else {
+                self.world.kv().get_many(&keys).await?
+            };
+            for (name, text) in keys.iter().zip(texts) {
+                if self.is_over() {
+                    return self.keep(key, &progress, None, &etag).await;
+                }
+                let Ok(tenant) = Id::try_from(key::last(name)) else {
+                    continue;
+                };
+                let copy = text.and_then(|text| Stored::<Tenant>::read(text.as_bytes()).ok());
+                let state = copy.map(|copy| copy.state);
+                // Of one that KV does not show, R2 says it.
+                if state.is_none_or(|state| state.is_some_and(|state| state.has_news())) {
+                    self.spend(rollout::CALLS_OF_TURN);
+                    begin_templates(self.world, &tenant).await?;
+                }
+                progress.after_tenant = Some(tenant);
+            }
+            if page.cursor.is_none() {
+                self.spend(1);
+                return self.world.r2().delete(key).await;
+            }
+        }
+    }
+
+    /// Says how many canaries of stopped templates have what they had before, and how many the new ones still,
+    /// since something else of theirs changed meanwhile: what was kept of them holds an old secret, perhaps.
+    async fn tell_given_back(
+        &self,
+        tenant: &str,
+        vendor: VendorId,
+        progress: &Progress,
+    ) -> Result<(), Fault> {
+        let Some(only) = &progress.only else {
+            return Ok(());
+        };
+        self.spend(1);
+        let loaded = store::load::<Tenant, W>(self.world, tenant).await?;
+        let state = loaded.and_then(|loaded| loaded.stored.state);
+        let rollout = state.and_then(|mut state| state.rollouts.remove(&vendor));
+        let Some(rollout) = rollout else {
+            return Ok(());
+        };
+        if rollout.is_open() || only.edition() != u64::from(rollout.number) {
+            return Ok(());
+        }
+        let tenant = Id::try_from(tenant).map_err(|_| Fault::Broken("tenant id"))?;
+        let subject = Subject::Templates {
+            tenant: tenant.clone(),
+            vendor,
+            number: rollout.number,
+        };
+        let event = rollout::event(self.world, &subject, &tenant, "rollout.given_back");
+        let event = event
+            .with("given_back", progress.without.to_string())
+            .with("kept", progress.with.to_string());
+        self.spend(1);
+        audit::note(self.world, &event).await;
+        Ok(())
     }
 
     async fn keep(
@@ -205,22 +298,26 @@ impl<W: World> Run<'_, W> {
     }
 
     /// One device's files. What fails is made when its phone asks.
-    async fn refresh(&self, mac: Mac, origin: Option<&str>) {
+    async fn refresh(&self, mac: Mac, origin: Option<&str>) -> Option<Stored<Device>> {
         let refreshed = async {
             // Under the origin that they have; one that was never made has none.
             let known = finish::refresh(self.world, mac, None).await?;
             let made = known.filter(|device| device.state.files.is_some());
             match (made, origin) {
-                (Some(device), _) => resync::ask(self.world, mac, &device, resync::SPREAD_S).await,
-                (None, Some(_)) => finish::refresh(self.world, mac, origin).await.map(drop),
-                (None, None) => Ok(()),
+                (Some(device), _) => {
+                    resync::ask(self.world, mac, &device, resync::SPREAD_S).await?;
+                    Ok(Some(device))
+                }
+                (None, Some(_)) => finish::refresh(self.world, mac, origin).await,
+                (None, None) => Ok(None),
             }
         };
-        if let Err(fault) = refreshed.await {
+        refreshed.await.unwrap_or_else(|fault| {
             let mac = mac.to_string();
             let fields = [("mac", mac.as_str()), ("fault", fault.label())];
             self.world.log(Level::Warn, "regenerate.left", &fields);
-        }
+            None
+        })
     }
 
     /// Which of these devices' files are made of a record, as KV shows them. One that KV does not
@@ -386,4 +483,18 @@ impl<W: World> Run<'_, W> {
             Turn::Tell(_) => resync::ask(self.world, mac, &device, 0).await,
         }
     }
+}
+
+/// Counts a canary by the templates that its files have.
+fn count(progress: &mut Progress, device: Option<&Stored<Device>>) {
+    let files = device.and_then(|device| device.state.files.as_ref());
+    let (Some(only), Some(files)) = (&progress.only, files) else {
+        return;
+    };
+    let count = if u64::from(files.sources.templates) >= only.edition() {
+        &mut progress.with
+    } else {
+        &mut progress.without
+    };
+    *count = count.saturating_add(1);
 }

@@ -16,12 +16,13 @@ use crate::reconcile::Memory;
 use crate::record::Stored;
 use crate::record::device::Device;
 use crate::record::profile::Profile;
-use crate::record::tenant::RolloutTerms;
+use crate::record::tenant::{RolloutTerms, Tenant};
 use crate::rollout::{
-    self, Canary, Line, Phase, Progress, Rollout, Stage, Stopped, Verdict, Watched, Why,
+    self, Canary, Line, Phase, Progress, Stage, Stopped, Subject, Turn, Verdict, Watched, Why,
 };
-use crate::store::{self, Loaded};
+use crate::store;
 use crate::text::Id;
+use crate::time::Timestamp;
 
 /// The most roll-outs that one run brings on; with more, others in the next one.
 const ROLLOUTS: usize = 10;
@@ -35,14 +36,21 @@ const READS: usize = 40;
 /// The calls of one: the device, and the accounts of two lines.
 const CALLS_OF_READ: u32 = 3;
 
-/// The calls of a change of stage: its mark, the profile, KV's copy, the lists, the mark of the files.
-const CALLS_OF_TURN: u32 = 14;
+/// The calls of a change of stage: its mark, the profile or tenant, KV's copy, the lists, the mark of the files.
+pub(super) const CALLS_OF_TURN: u32 = 14;
+
+/// A roll-out as it is stored.
+struct Found {
+    tenant: Id,
+    since: Timestamp,
+    stage: Stage,
+}
 
 /// A roll-out, and what is known of it.
 struct Open<'a> {
-    id: &'a Id,
-    profile: Stored<Profile>,
-    rollout: Rollout,
+    subject: &'a Subject,
+    tenant: Id,
+    since: Timestamp,
     terms: RolloutTerms,
     progress: Progress,
 }
@@ -56,18 +64,19 @@ impl<W: World> Run<'_, W> {
         pbxes: &BTreeMap<Id, PbxSummary>,
     ) -> u32 {
         let parsed = entries.iter().filter_map(|entry| {
-            let (profile, edition) = key::parse_rollout(&entry.key)?;
-            Some((entry.key.as_str(), profile, edition))
+            let subject = key::parse_rollout(&entry.key)?;
+            Some((entry.key.as_str(), subject))
         });
         let mut open: Vec<_> = parsed.collect();
         let count = u32::try_from(open.len()).unwrap_or(u32::MAX);
         rotate(&mut open, ROLLOUTS, self.began);
-        for (key, profile, edition) in open.into_iter().take(ROLLOUTS) {
+        for (key, subject) in open.into_iter().take(ROLLOUTS) {
             if self.is_over() {
                 break;
             }
-            if let Err(fault) = self.bring_on(key, &profile, edition, pbxes).await {
-                let fields = [("profile", profile.as_str()), ("fault", fault.label())];
+            if let Err(fault) = self.bring_on(key, &subject, pbxes).await {
+                let resource = subject.resource();
+                let fields = [("resource", resource.as_str()), ("fault", fault.label())];
                 self.world.log(Level::Warn, "rollout.fault", &fields);
             }
         }
@@ -77,52 +86,49 @@ impl<W: World> Run<'_, W> {
     async fn bring_on(
         &self,
         key: &str,
-        id: &Id,
-        edition: u64,
+        subject: &Subject,
         pbxes: &BTreeMap<Id, PbxSummary>,
     ) -> Result<(), Fault> {
         let Some(Object { body, etag }) = self.get(key).await? else {
             return Ok(());
         };
-        self.spend(1);
-        let loaded = store::load::<Profile, W>(self.world, id.as_str()).await?;
-        let profile = loaded.map(|Loaded { stored, .. }| stored);
-        let rollout = profile.as_ref().and_then(|profile| profile.state.clone());
-        let (Some(profile), Some(rollout)) = (
-            profile.filter(Stored::alive),
-            rollout.filter(|rollout| rollout.edition == edition),
-        ) else {
-            // It is over, or another save's is under way, which has a mark of its own.
+        let Some(Found {
+            tenant,
+            since,
+            stage,
+        }) = self.find(subject).await?
+        else {
+            // It is over, or a later one is under way, which has a mark of its own.
             return self.unmark(key).await;
         };
-        if let Stage::Stopped(stopped) = &rollout.stage {
+        if let Stage::Stopped(stopped) = &stage {
             // Told before the mark goes: at worst twice.
-            self.tell_stopped(id, &profile, stopped).await;
+            self.tell_stopped(subject, &tenant, stopped).await;
             return self.unmark(key).await;
         }
         self.spend(1);
-        let Some(terms) = rollout::terms(self.world, &profile.record.tenant).await? else {
-            return self.to_everybody(key, id, &profile, edition, "off").await;
+        let Some(terms) = rollout::terms(self.world, &tenant).await? else {
+            return self.to_everybody(key, subject, &tenant, "off").await;
         };
         // What nobody can read is seen anew.
         let progress: Progress = json::read(&body).unwrap_or_default();
-        let progress = if progress.since == rollout.since {
+        let progress = if progress.since == since {
             progress
         } else {
             Progress {
-                since: rollout.since,
+                since,
                 ..Progress::default()
             }
         };
         let before = progress.clone();
         let mut open = Open {
-            id,
-            profile,
-            rollout,
+            subject,
+            tenant,
+            since,
             terms,
             progress,
         };
-        match open.rollout.stage {
+        match stage {
             Stage::Choosing => self.choose(key, &mut open).await?,
             Stage::Canary(canary) => self.watch(key, &mut open, &canary, pbxes).await?,
             Stage::Stopped(_) => {}
@@ -138,6 +144,40 @@ impl<W: World> Run<'_, W> {
         Ok(())
     }
 
+    /// The roll-out as it is stored, if it is still the one that is under way.
+    async fn find(&self, subject: &Subject) -> Result<Option<Found>, Fault> {
+        self.spend(1);
+        Ok(match subject {
+            Subject::Profile { id, edition } => {
+                let loaded = store::load::<Profile, W>(self.world, id.as_str()).await?;
+                let stored = loaded.map(|loaded| loaded.stored).filter(Stored::alive);
+                stored.and_then(|Stored { record, state, .. }| {
+                    let rollout = state.filter(|rollout| rollout.edition == *edition)?;
+                    Some(Found {
+                        tenant: record.tenant,
+                        since: rollout.since,
+                        stage: rollout.stage,
+                    })
+                })
+            }
+            Subject::Templates {
+                tenant,
+                vendor,
+                number,
+            } => {
+                let loaded = store::load::<Tenant, W>(self.world, tenant.as_str()).await?;
+                let stored = loaded.map(|loaded| loaded.stored).filter(Stored::alive);
+                let rollout = stored.and_then(|stored| stored.state?.rollouts.remove(vendor));
+                let rollout = rollout.filter(|rollout| rollout.number == *number);
+                rollout.map(|rollout| Found {
+                    tenant: tenant.clone(),
+                    since: rollout.since,
+                    stage: rollout.stage,
+                })
+            }
+        })
+    }
+
     async fn unmark(&self, key: &str) -> Result<(), Fault> {
         self.spend(1);
         self.world.r2().delete(key).await
@@ -148,16 +188,15 @@ impl<W: World> Run<'_, W> {
     async fn choose(&self, key: &str, open: &mut Open<'_>) -> Result<(), Fault> {
         match open.progress.phase.clone() {
             Phase::Listing { after, first } => {
-                // KV shows who has the profile, a minute late.
-                if self.began.since(open.rollout.since) < KV_KNOWS_S {
+                // KV shows whom it is about, a minute late.
+                if self.began.since(open.since) < KV_KNOWS_S {
                     return Ok(());
                 }
                 self.list_devices(open, after, first).await?;
                 if let Phase::Listing { after: None, .. } = open.progress.phase {
-                    // Nobody has the profile.
-                    let edition = open.rollout.edition;
+                    // It is about no phone.
                     let empty = "nobody has it";
-                    self.to_everybody(key, open.id, &open.profile, edition, empty)
+                    self.to_everybody(key, open.subject, &open.tenant, empty)
                         .await?;
                 }
                 Ok(())
@@ -174,7 +213,7 @@ impl<W: World> Run<'_, W> {
         mut after: Option<Mac>,
         mut first: Vec<(u64, Mac)>,
     ) -> Result<(), Fault> {
-        let prefix = key::owned_by(&open.profile.record.tenant, Some(Kind::Device));
+        let prefix = key::owned_by(&open.tenant, Some(Kind::Device));
         for _ in 0..PAGES {
             self.spend(2);
             let from = after.map(|mac| format!("{prefix}{mac}"));
@@ -198,9 +237,8 @@ impl<W: World> Run<'_, W> {
                     Some(copy) => Some(copy),
                     None => self.device(*mac).await?,
                 };
-                if device.is_some_and(|device| has_phone_with(&device, open.id)) {
-                    let place = rollout::place(open.id.as_str(), open.rollout.edition, *mac);
-                    rollout::keep_first(&mut first, place, *mac);
+                if device.is_some_and(|device| open.subject.is_about(&device)) {
+                    rollout::keep_first(&mut first, open.subject.place(*mac), *mac);
                     open.progress.devices = open.progress.devices.saturating_add(1);
                 }
             }
@@ -301,28 +339,12 @@ impl<W: World> Run<'_, W> {
         memories.get(pbx).ok_or(Fault::Broken("pbx memory"))
     }
 
-    /// Gives the settings to the canaries.
+    /// Gives what is new to the canaries.
     async fn begin(&self, open: &Open<'_>, below: u64) -> Result<(), Fault> {
         self.spend(CALLS_OF_TURN);
-        let now = self.world.now();
-        let edition = open.rollout.edition;
-        let turned = rollout::turn(self.world, open.id, edition, |rollout, rev| {
-            let Some(rollout) = rollout.as_mut() else {
-                return false;
-            };
-            let begins = rollout.stage == Stage::Choosing;
-            if begins {
-                rollout.stage = Stage::Canary(Canary {
-                    below,
-                    at: now,
-                    rev,
-                });
-            }
-            begins
-        });
-        if turned.await? {
+        if rollout::turn(self.world, open.subject, Turn::Begin { below }).await? {
             let canaries = open.progress.canaries.len().to_string();
-            let event = self.of_profile(open.id, &open.profile, "rollout.begun");
+            let event = event(self.world, open.subject, &open.tenant, "rollout.begun");
             let event = event
                 .with("canaries", canaries)
                 .with("devices", open.progress.devices.to_string());
@@ -348,30 +370,23 @@ impl<W: World> Run<'_, W> {
         let now = self.world.now();
         let (counts, verdict) =
             rollout::verdict(&open.progress, &open.terms, canary.at, &clear, others, now);
-        let edition = open.rollout.edition;
         match verdict {
             Verdict::Wait => Ok(()),
             Verdict::Everybody => {
-                self.to_everybody(key, open.id, &open.profile, edition, "proved")
+                self.to_everybody(key, open.subject, &open.tenant, "proved")
                     .await
             }
             Verdict::Stop(why) => {
                 self.spend(CALLS_OF_TURN);
-                let turned = rollout::turn(self.world, open.id, edition, |rollout, _| {
-                    let Some(rollout) = rollout.as_mut().filter(|rollout| rollout.is_open()) else {
-                        return false;
-                    };
-                    rollout.stop(why, counts, now);
-                    true
-                });
-                if turned.await? {
+                if rollout::turn(self.world, open.subject, Turn::Stop(why, counts)).await? {
                     let stopped = Stopped {
                         below: canary.below,
                         at: now,
                         why,
                         counts,
                     };
-                    self.tell_stopped(open.id, &open.profile, &stopped).await;
+                    self.tell_stopped(open.subject, &open.tenant, &stopped)
+                        .await;
                     self.unmark(key).await?;
                 }
                 Ok(())
@@ -421,11 +436,11 @@ impl<W: World> Run<'_, W> {
                 Some(device) => self.lines(mac, device).await?,
                 None => Vec::new(),
             };
-            let (id, canaries) = (open.id, &mut open.progress.canaries);
+            let (subject, canaries) = (open.subject, &mut open.progress.canaries);
             let Some(watched) = canaries.iter_mut().find(|watched| watched.mac == mac) else {
                 continue;
             };
-            let tells = device.is_some_and(|device| watched.look(&device, id, canary, &lines));
+            let tells = device.is_some_and(|device| watched.look(&device, subject, canary, &lines));
             if !tells {
                 canaries.retain(|watched| watched.mac != mac);
             } else if doubtful.contains(&mac) {
@@ -435,25 +450,18 @@ impl<W: World> Run<'_, W> {
         Ok(())
     }
 
-    /// Ends a roll-out: everybody has the settings.
+    /// Ends a roll-out: everybody gets it.
     async fn to_everybody(
         &self,
         key: &str,
-        id: &Id,
-        profile: &Stored<Profile>,
-        edition: u64,
+        subject: &Subject,
+        tenant: &Id,
         why: &str,
     ) -> Result<(), Fault> {
         self.spend(CALLS_OF_TURN);
-        let turned = rollout::turn(self.world, id, edition, |rollout, _| {
-            let open = rollout.as_ref().is_some_and(Rollout::is_open);
-            if open {
-                *rollout = None;
-            }
-            open
-        });
-        if turned.await? {
-            let event = self.of_profile(id, profile, "rollout.finished");
+        let turn = Turn::Everybody { stopped_too: false };
+        if rollout::turn(self.world, subject, turn).await? {
+            let event = event(self.world, subject, tenant, "rollout.finished");
             self.spend(1);
             audit::note(self.world, &event.with("why", why)).await;
             self.unmark(key).await?;
@@ -462,13 +470,12 @@ impl<W: World> Run<'_, W> {
     }
 
     /// Says that a roll-out was stopped, but for an admin's own word, which is written down as a call.
-    async fn tell_stopped(&self, id: &Id, profile: &Stored<Profile>, stopped: &Stopped) {
+    async fn tell_stopped(&self, subject: &Subject, tenant: &Id, stopped: &Stopped) {
         if stopped.why == Why::Admin {
             return;
         }
         let counts = stopped.counts;
-        let event = self
-            .of_profile(id, profile, "rollout.stopped")
+        let event = event(self.world, subject, tenant, "rollout.stopped")
             .with("why", stopped.why.word())
             .with("devices", counts.devices.to_string())
             .with("canaries", counts.canaries.to_string())
@@ -477,16 +484,20 @@ impl<W: World> Run<'_, W> {
         self.spend(1);
         audit::note(self.world, &event.alarming()).await;
     }
-
-    fn of_profile(&self, id: &Id, profile: &Stored<Profile>, action: &'static str) -> Event {
-        let resource = format!("{}/{id}", Kind::Profile.collection());
-        let tenant = Some(&profile.record.tenant);
-        Event::new(self.world, DIALTONE, tenant, action, resource)
-    }
 }
 
-/// Whether a phone is to be expected that has a profile.
-fn has_phone_with(device: &Stored<Device>, profile: &Id) -> bool {
-    let record = &device.record;
-    device.alive() && record.enabled && !record.decoy && record.profile.as_ref() == Some(profile)
+/// An event of a roll-out that no person caused.
+pub(super) fn event<W: World>(
+    world: &W,
+    subject: &Subject,
+    tenant: &Id,
+    action: &'static str,
+) -> Event {
+    subject.named(Event::new(
+        world,
+        DIALTONE,
+        Some(tenant),
+        action,
+        subject.resource(),
+    ))
 }

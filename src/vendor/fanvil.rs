@@ -169,6 +169,16 @@ impl Vendor for Fanvil {
         tree.write(about, phone.version)
     }
 
+    fn renumber(&self, text: &str, from: u64, to: u64) -> Option<String> {
+        let mut names = ["version", "Version"].into_iter();
+        names.find_map(|name| {
+            let element = |version: u64| format!("<{name}>{version}</{name}>");
+            // The first: it stands above all that comes from a record.
+            let there = text.contains(&element(from));
+            there.then(|| text.replacen(&element(from), &element(to), 1))
+        })
+    }
+
     fn carries(&self, _: Slot, text: &str) -> Result<(), &'static str> {
         if text.trim() == text {
             Ok(())

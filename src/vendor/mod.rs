@@ -279,6 +279,11 @@ pub trait Vendor: Sync {
     /// to it. Files that an older version made are made again when their phone asks.
     fn templates(&self) -> u32;
 
+    /// A file of the version `from` as one of the version `to`; `None` if the version does not stand in it.
+    fn renumber(&self, _text: &str, _from: u64, _to: u64) -> Option<String> {
+        None
+    }
+
     /// What is true of all its phones.
     fn facts(&self) -> Facts;
 

@@ -34,6 +34,7 @@ mod scale;
 mod security;
 mod settings;
 mod status;
+mod templates;
 mod two_admins;
 mod vendors;
 mod world;

@@ -19,17 +19,17 @@ use crate::world::{Failing, Late};
 
 const OLD: &str = "old.example";
 const NEW: &str = "new.example";
-const NAMES: [&str; 4] = ["boot.cfg", "first.cfg", "ACC.cfg", "BTN.cfg"];
+pub const NAMES: [&str; 4] = ["boot.cfg", "first.cfg", "ACC.cfg", "BTN.cfg"];
 
-struct Phone {
-    mac: String,
-    base: String,
-    username: String,
+pub struct Phone {
+    pub mac: String,
+    pub base: String,
+    pub username: String,
 }
 
-struct Office {
-    scene: Scene,
-    phones: Vec<Phone>,
+pub struct Office {
+    pub scene: Scene,
+    pub phones: Vec<Phone>,
 }
 
 fn profile(ntp: &str) -> Value {
@@ -37,7 +37,7 @@ fn profile(ntp: &str) -> Value {
 }
 
 /// So many phones of one profile, which fetched their files and are registered.
-fn office(count: u32, terms: &Value) -> Office {
+pub fn office(count: u32, terms: &Value) -> Office {
     let scene = Scene::new();
     put(
         &scene.fake,
@@ -62,7 +62,7 @@ fn office(count: u32, terms: &Value) -> Office {
 }
 
 impl Office {
-    fn add(&mut self, n: u32, profile: &str) {
+    pub fn add(&mut self, n: u32, profile: &str) {
         let fake = &self.scene.fake;
         let username = format!("2{n:03}");
         let account = crate::reconcile::account(&username);
@@ -82,7 +82,7 @@ impl Office {
     }
 
     /// What a phone gets now, all its files one after another.
-    fn files(&self, phone: &Phone) -> String {
+    pub fn files(&self, phone: &Phone) -> String {
         let files = NAMES.map(|name| {
             let url = format!("{}{name}", phone.base);
             text(&fetch(&self.scene.fake, &follow(&url)))
@@ -91,7 +91,7 @@ impl Office {
     }
 
     /// A phone fetches: with what is bad for it, it cannot register.
-    fn fetches(&self, phone: &Phone, bad: impl Fn(&str) -> bool) -> String {
+    pub fn fetches(&self, phone: &Phone, bad: impl Fn(&str) -> bool) -> String {
         let files = self.files(phone);
         if bad(&files) {
             self.scene.asterisk.unregisters(&phone.username);
@@ -101,12 +101,12 @@ impl Office {
         files
     }
 
-    fn all_fetch(&self, bad: impl Fn(&str) -> bool) -> Vec<String> {
+    pub fn all_fetch(&self, bad: impl Fn(&str) -> bool) -> Vec<String> {
         let phones = self.phones.iter();
         phones.map(|phone| self.fetches(phone, &bad)).collect()
     }
 
-    fn minutes(&self, minutes: u32) {
+    pub fn minutes(&self, minutes: u32) {
         for _ in 0..minutes {
             self.scene.minute();
         }
@@ -161,12 +161,12 @@ impl Office {
         devices.iter().all(|device| made_of(device) == rev)
     }
 
-    fn marks(&self) -> Vec<String> {
+    pub fn marks(&self) -> Vec<String> {
         self.scene.fake.r2.keys("regenerate/rollout/")
     }
 
     /// The actions in the audit, chained or not.
-    fn audited(&self, action: &str) -> Vec<Value> {
+    pub fn audited(&self, action: &str) -> Vec<Value> {
         let path = format!("audit?tenant=acme&action={action}");
         let mut all = self.scene.fake.audited(action);
         let chained = json_of(&call(&self.scene.fake, Method::GET, &path, &Value::Null));
@@ -580,7 +580,7 @@ fn two_profiles_are_rolled_out_side_by_side() {
 }
 
 /// A run, of which after so many writes none gets through.
-fn cut(office: &Office, spared: u32) -> bool {
+pub fn cut(office: &Office, spared: u32) -> bool {
     let writes = Rc::new(Cell::new(0));
     office.scene.fake.clock.pass_s(60);
     office.scene.fake.r2.cut_after(spared, Rc::clone(&writes));
