@@ -699,42 +699,11 @@ pub async fn refresh<W: World>(
             return Ok(Some(stored));
         }
         let session = stored.state.session.is_some();
-        let mut made = Ingredients::gather(world, mac, stored, From::R2).await?;
-        let sources = made.sources(world.keys(), &origin);
-        let known: Vec<(String, u64)> = sources.records.clone().into_iter().collect();
-        let policy = made.policy();
-        let before = made.device.clone();
-        let scope = Scope::of(mac, &before.record, made.templates());
-        let mut kept = Kept {
-            files: before.state.files.clone(),
-            former: before.state.former_files.clone(),
-        };
-        kept.settle(world, &scope, &sources, before.rev + 1)?;
-        let files = kept.files.as_ref();
-        let measure = Sources {
-            templates: scope.measure(),
-            ..sources
-        };
-        let good = !stale(files, &measure, &known)
-            && files.is_some_and(|files| render::are_current(world.keys(), mac, files));
-        let ended = session && before.state.session.is_none();
-        let settled =
-            files == before.state.files.as_ref() && kept.former == before.state.former_files;
-        if good && !ended && settled && before.state.policy == policy {
-            return Ok(Some(before));
+        let made = Ingredients::gather(world, mac, stored, From::R2).await?;
+        let (stored, is_new) = bring_up_to_date(world, made, &origin, session)?;
+        if !is_new {
+            return Ok(Some(stored));
         }
-        if !good || ended {
-            if kept.becomes_former(&scope) {
-                kept.former = kept.files.clone().map(Box::new);
-            }
-            made.device.state.files = kept.files;
-            kept.files = Some(made.files(world, &origin)?);
-        }
-        let mut stored = before;
-        stored.state.files = kept.files;
-        stored.state.former_files = kept.former;
-        stored.state.policy = policy;
-        stored.rev += 1;
         match store::replace(world, &id, &stored, Some(&etag)).await {
             Ok(true) => return Ok(Some(stored)),
             Err(Fault::Throttled) => world.sleep_ms(1_100).await,
@@ -743,4 +712,51 @@ pub async fn refresh<W: World>(
         }
     }
     Err(Fault::Contended)
+}
+
+/// A device with the files that it is to have, and whether that is other than it was: made again if they are
+/// older than what they are made of, or those from before that a canary gets back. `session`: somebody was logged
+/// in.
+fn bring_up_to_date<W: World>(
+    world: &W,
+    mut made: Ingredients,
+    origin: &str,
+    session: bool,
+) -> Result<(Stored<Device>, bool), Fault> {
+    let mac = made.mac;
+    let sources = made.sources(world.keys(), origin);
+    let known: Vec<(String, u64)> = sources.records.clone().into_iter().collect();
+    let policy = made.policy();
+    let mut stored = made.device.clone();
+    let scope = Scope::of(mac, &made.device.record, made.templates());
+    let mut kept = Kept {
+        files: stored.state.files.take(),
+        former: stored.state.former_files.take(),
+    };
+    kept.settle(world, &scope, &sources, stored.rev + 1)?;
+    let measure = Sources {
+        templates: scope.measure(),
+        ..sources
+    };
+    let files = kept.files.as_ref();
+    let good = !stale(files, &measure, &known)
+        && files.is_some_and(|files| render::are_current(world.keys(), mac, files));
+    let ended = session && stored.state.session.is_none();
+    if !good || ended {
+        if kept.becomes_former(&scope) {
+            kept.former = kept.files.clone().map(Box::new);
+        }
+        made.device.state.files = kept.files;
+        kept.files = Some(made.files(world, origin)?);
+    }
+    let is_new = !good
+        || ended
+        || kept.files != made.device.state.files
+        || kept.former != made.device.state.former_files
+        || stored.state.policy != policy;
+    stored.state.files = kept.files;
+    stored.state.former_files = kept.former;
+    stored.state.policy = policy;
+    stored.rev += u64::from(is_new);
+    Ok((stored, is_new))
 }

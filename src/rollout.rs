@@ -703,13 +703,14 @@ pub async fn terms<W: World>(world: &W, tenant: &Id) -> Result<Option<RolloutTer
 /// # Errors
 /// The [`Fault`] of a store. Cut off anywhere, the scheduled handler finishes it.
 pub async fn turn<W: World>(world: &W, subject: &Subject, turn: Turn) -> Result<bool, Fault> {
+    // Boxed, since whoever awaits it would be as large on the stack.
     match subject {
-        Subject::Profile { id, edition } => of_profile(world, id, *edition, turn).await,
+        Subject::Profile { id, edition } => Box::pin(of_profile(world, id, *edition, turn)).await,
         Subject::Templates {
             tenant,
             vendor,
             number,
-        } => of_templates(world, tenant, *vendor, *number, turn).await,
+        } => Box::pin(of_templates(world, tenant, *vendor, *number, turn)).await,
     }
 }
 
