@@ -135,8 +135,8 @@ pub async fn finish<W: World>(
     match kind {
         Kind::Tenant => {
             let own = Id::try_from(id).map_err(|_| Fault::Broken("tenant id"))?;
-            match tenant(world, &own).await? {
-                Some(stored) => regenerate_of(world, id, &stored, Some(&own)).await,
+            match Box::pin(tenant(world, &own)).await? {
+                Some(stored) => Box::pin(regenerate_of(world, id, &stored, Some(&own))).await,
                 None => Ok(()),
             }
         }
