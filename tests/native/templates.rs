@@ -263,6 +263,7 @@ fn what_changed_meanwhile_is_not_given_back_with_its_old_secret() {
     let password = json!({ "password": "Another-Secret-2" });
     patch(&office.scene.fake, &account, &password);
     office.minutes(1);
+    let made = version(&office, &office.phones[changed]);
     assert_eq!(say(&office, &json!({ "to": "stop" })), 200);
     office.scene.fake.clock.pass_s(61);
     // Also to a phone that asks before a run comes by.
@@ -281,6 +282,8 @@ fn what_changed_meanwhile_is_not_given_back_with_its_old_secret() {
     assert_eq!(back[0]["detail"]["given_back"], "3");
     assert_eq!(back[0]["detail"]["kept"], "1");
     assert_eq!(kept(&office), 0);
+    // Nor is it told to fetch once more what it has.
+    assert_eq!(version(&office, &office.phones[changed]), made);
 }
 
 #[test]
