@@ -113,6 +113,8 @@ pub struct RunSummary {
     /// Changes of profiles that not everybody has yet.
     #[serde(skip_serializing_if = "is_zero")]
     pub rollouts: u32,
+    /// The calls to stores and PBXes that it made or set aside, of the 900 that it may make.
+    pub calls: u32,
     /// What there is to say of each PBX.
     pub pbxes: BTreeMap<Id, PbxSummary>,
 }
@@ -346,6 +348,7 @@ impl<W: World> Run<'_, W> {
             finished,
             unfinished,
             rollouts,
+            calls: CALLS.saturating_sub(self.calls.get()),
             pbxes,
         };
         let bytes = serde_json::to_vec(&summary).map_err(|_| Fault::Broken("run summary"))?;

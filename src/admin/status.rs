@@ -573,6 +573,8 @@ struct ShownRun {
     /// Changes of profiles that not everybody has yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     rollouts: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls: Option<u32>,
     pbxes: BTreeMap<Id, tick::PbxSummary>,
 }
 
@@ -588,6 +590,7 @@ async fn last_run<W: World>(world: &W, context: &Context) -> Result<Option<Shown
             finished: Some(run.finished),
             unfinished: Some(run.unfinished),
             rollouts: Some(run.rollouts),
+            calls: Some(run.calls),
             pbxes: run.pbxes,
         }));
     };
@@ -618,6 +621,7 @@ async fn last_run<W: World>(world: &W, context: &Context) -> Result<Option<Shown
         finished: None,
         unfinished: None,
         rollouts: None,
+        calls: None,
         pbxes,
     }))
 }

@@ -454,6 +454,7 @@ fn a_tenant_sees_its_own() {
     // How many saves of others were cut off is not its business.
     assert_eq!(status["reconcile"].get("finished"), None);
     assert_eq!(status["reconcile"].get("unfinished"), None);
+    assert_eq!(status["reconcile"].get("calls"), None);
 }
 
 #[test]

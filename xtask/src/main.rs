@@ -10,6 +10,7 @@ mod phone;
 mod scan;
 mod screen;
 mod signal;
+mod simulate;
 mod size;
 mod smoke;
 mod soak;
@@ -34,6 +35,10 @@ Tasks, as `cargo xtask <task>`:
                                      saves the devices, or accounts, of a .csv or .ndjson of any
                                      length, and says at the end which lines were refused. Export and
                                      import take the token from DIALTONE_ADMIN_TOKEN
+  simulate [--pbxes N] [--accounts N] [--runs N] [--latency MS] [--tenth]
+                                     100,000 accounts with a phone each at 100 PBXes that are 20 ms
+                                     away, and what runs of the scheduled handler take there: time,
+                                     calls, memory. A tenth of that with --tenth
   size                               what a deploy would upload, held against the budget
   smoke URL [--token T]              checks a deployment from outside, with a customer of its own
                                      that it removes again; the token is also taken from
@@ -70,6 +75,7 @@ fn run(arguments: &[String]) -> Result<()> {
         "export" => export::run(arguments),
         "import" => import::run(arguments),
         "smoke" => smoke::run(arguments),
+        "simulate" => simulate::run(arguments),
         "soak" => soak::run(arguments),
         "size" => no_more(arguments).and_then(|()| size::run()),
         "test" => no_more(arguments).and_then(|()| test::run()),

@@ -76,6 +76,12 @@ pub fn wrangler() -> Result<Command> {
     Ok(command)
 }
 
+/// The locked Node, for a script of ours.
+#[must_use]
+pub fn node() -> Command {
+    Command::new(project::root().join("node_modules/.bin/node"))
+}
+
 /// Puts the directory first: Wrangler's first line is `env node`, and must find the locked Node.
 fn path_with(bin: PathBuf) -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();

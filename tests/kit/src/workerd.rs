@@ -43,6 +43,7 @@ pub struct Options {
     persist_dir: Option<PathBuf>,
     https: bool,
     port: Option<u16>,
+    inspected: bool,
     built: bool,
 }
 
@@ -82,6 +83,12 @@ impl Options {
         self
     }
 
+    /// Opens the runtime's inspector, which says how much memory the Worker's isolate takes.
+    pub fn inspected(mut self) -> Self {
+        self.inspected = true;
+        self
+    }
+
     /// Leaves the build out: the caller has just built.
     pub fn built(mut self) -> Self {
         self.built = true;
@@ -113,6 +120,8 @@ pub struct Workerd {
     persist_dir: PathBuf,
     run_dir: TempDir,
     https: bool,
+    /// Of the inspector; 0: it is closed.
+    inspector_port: u16,
 }
 
 impl Workerd {
@@ -151,6 +160,7 @@ impl Workerd {
             persist_dir,
             run_dir,
             https: options.https,
+            inspector_port: if options.inspected { free_port()? } else { 0 },
         };
         workerd.write_config(&script, &options.vars)?;
         workerd.write_secrets()?;
@@ -168,6 +178,29 @@ impl Workerd {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port of the inspector on 127.0.0.1, if the Worker was started with
+    /// [`Options::inspected`].
+    #[must_use]
+    pub fn inspector_port(&self) -> Option<u16> {
+        Some(self.inspector_port).filter(|port| *port != 0)
+    }
+
+    /// The process id of the runtime itself, below Wrangler; `None` where there is no `/proc`. It
+    /// runs the simulators of KV and R2 too.
+    #[must_use]
+    pub fn runtime_pid(&self) -> Option<u32> {
+        let group = self.process.as_ref()?.pid().to_string();
+        let of_group = |entry: fs::DirEntry| {
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            // The name is in parentheses; state, parent and group follow it (proc(5)).
+            let (head, rest) = stat.rsplit_once(") ")?;
+            let (pid, name) = head.split_once(" (")?;
+            let ours = name == "workerd" && rest.split(' ').nth(2) == Some(&group);
+            ours.then(|| pid.parse().ok()).flatten()
+        };
+        fs::read_dir("/proc").ok()?.flatten().find_map(of_group)
     }
 
     /// Whether it still runs; if not, [`Self::log`] says why.
@@ -320,7 +353,8 @@ impl Workerd {
     fn spawn(&self, log: File) -> Result<Process> {
         let mut command = npm::wrangler()?;
         command
-            .args(["dev", "--ip", "127.0.0.1", "--inspector-port", "0"])
+            .args(["dev", "--ip", "127.0.0.1"])
+            .args(["--inspector-port", &self.inspector_port.to_string()])
             .args(["--port", &self.port.to_string()])
             .args([
                 "--show-interactive-dev-session=false",
