@@ -6,9 +6,8 @@ use dialtone_kit::project;
 
 /// Runs it with these arguments.
 pub fn run(arguments: &[String]) -> Result<()> {
-    // Under the profile of the tests, whose dependencies are compiled already.
     let status = project::cargo()
-        .args(["bench", "--quiet", "--locked", "--profile", "dev"])
+        .args(["bench", "--quiet", "--locked"])
         .args(["--package", "dialtone", "--bench", "simulation", "--"])
         .args(arguments)
         .status()
