@@ -1,5 +1,5 @@
 //! What the Worker takes while it runs: the memory of its isolate, by the runtime's inspector; and the
-//! memory and CPU time of the runtime's whole process, in which the simulators of KV and R2 run too.
+//! memory and CPU time of the runtime's processes, in which the simulators of KV and R2 run too.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -57,7 +57,7 @@ impl Memory {
 /// A watch on one runtime. Dropping it ends it.
 pub struct Gauge {
     inspector: Child,
-    pid: Option<u32>,
+    pids: Vec<u32>,
     peak: Arc<Mutex<Option<Memory>>>,
 }
 
@@ -85,7 +85,7 @@ impl Gauge {
         });
         let gauge = Self {
             inspector,
-            pid: workerd.runtime_pid(),
+            pids: workerd.runtime_pids(),
             peak,
         };
         let start = Instant::now();
@@ -107,26 +107,26 @@ impl Gauge {
         peak.take().unwrap_or_default()
     }
 
-    /// The CPU time of the process so far, in seconds; 0 where there is no `/proc`.
+    /// The CPU time of the processes so far, in seconds; 0 where there is no `/proc`.
     pub fn cpu_s(&self) -> f64 {
-        let ticks = || {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid?)).ok()?;
+        let ticks = |pid: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             let (_, rest) = stat.rsplit_once(") ")?;
             let mut fields = rest.split(' ').skip(11);
             let mut next = || fields.next()?.parse::<u32>().ok();
             Some(next()? + next()?)
         };
-        f64::from(ticks().unwrap_or_default()) / TICKS
+        f64::from(self.pids.iter().filter_map(ticks).sum::<u32>()) / TICKS
     }
 
-    /// The memory of the process now, in MB; 0 where there is no `/proc`.
+    /// The memory of the processes now, in MB; 0 where there is no `/proc`.
     pub fn resident_mb(&self) -> u64 {
-        let kib = || {
-            let status = fs::read_to_string(format!("/proc/{}/status", self.pid?)).ok()?;
+        let kib = |pid: &u32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
             let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
             line.split_whitespace().nth(1)?.parse::<u64>().ok()
         };
-        kib().unwrap_or_default() * 1_024 / 1_000_000
+        self.pids.iter().filter_map(kib).sum::<u64>() * 1_024 / 1_000_000
     }
 }
 

@@ -34,7 +34,7 @@ use dialtone_kit::http;
 use dialtone_kit::workerd::{Options, Workerd};
 use serde_json::{Value, json};
 
-use crate::asterisk::Mood;
+use crate::asterisk::{Asterisk, Mood};
 use crate::exchange::Exchange;
 use crate::gauge::{Gauge, Memory};
 use crate::seed::{Plan, Seeded};
@@ -131,12 +131,13 @@ fn simulate(size: &Size) -> Result<()> {
 
     let start = Instant::now();
     let plans: Vec<Plan> = (0..size.pbxes).map(plan).collect::<Result<_>>()?;
-    let (asterisks, count, runs) = fill(directory.path(), &plans)?;
+    let (asterisks, count, (runs, calls)) = fill(directory.path(), &plans)?;
     exchange.fill(asterisks);
     println!(
-        "seeded: {count} values in KV and R2 in {:.0} s; all of it was pushed in {runs} runs, 50 \
-         accounts a run and PBX",
-        start.elapsed().as_secs_f64()
+        "seeded: {count} values in KV and R2 in {:.0} s; alone, a PBX had all its accounts after {runs} \
+         runs and {:.1} calls to ARI for each",
+        start.elapsed().as_secs_f64(),
+        f64::from(u32::try_from(calls)?) / f64::from(u32::try_from(each)?)
     );
 
     let workerd = Workerd::start(&options.clone().built().inspected())?;
@@ -220,25 +221,25 @@ fn same_form(options: &Options, directory: &Path, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Fills the stores with PBXes: their Asterisks, how many values there are, and how many runs a PBX took
-/// until all of it was pushed.
-fn fill(directory: &Path, plans: &[Plan]) -> Result<(Vec<asterisk::Asterisk>, u64, usize)> {
+/// Fills the stores with PBXes: their Asterisks, how many values there are, and how many runs and calls a
+/// PBX took until all of it was pushed.
+fn fill(directory: &Path, plans: &[Plan]) -> Result<(Vec<Asterisk>, u64, (usize, usize))> {
     let filling = Filling::begin(directory)?;
     let next = AtomicUsize::new(0);
-    let done: Mutex<BTreeMap<usize, (asterisk::Asterisk, Value, usize)>> = Mutex::default();
+    let done: Mutex<BTreeMap<usize, (Asterisk, Value, (usize, usize))>> = Mutex::default();
     let work = || -> Result<()> {
         while let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed)) {
             let Seeded {
                 entries,
                 asterisk,
                 run,
-                runs,
+                pushed,
             } = seed::seed(plan).with_context(|| plan.id())?;
             for entry in entries {
                 filling.put(&entry)?;
             }
             let mut done = done.lock().map_err(|_| anyhow!("the other one died"))?;
-            done.insert(plan.number, (asterisk, run, runs));
+            done.insert(plan.number, (asterisk, run, pushed));
         }
         Ok(())
     };
@@ -251,11 +252,11 @@ fn fill(directory: &Path, plans: &[Plan]) -> Result<(Vec<asterisk::Asterisk>, u6
     })?;
     let done = done.into_inner().map_err(|_| anyhow!("it died"))?;
     let mut asterisks = Vec::new();
-    let mut most = 0;
+    let mut most = (0, 0);
     let mut summary = Value::Null;
-    for (_, (asterisk, mut run, runs)) in done {
+    for (_, (asterisk, mut run, pushed)) in done {
         asterisks.push(asterisk);
-        most = most.max(runs);
+        most = most.max(pushed);
         if summary.is_null() {
             summary = run;
         } else {

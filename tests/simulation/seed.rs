@@ -21,7 +21,8 @@ use crate::world::{ADMIN_TOKEN, Fake, Late, block_on};
 /// How long before now its saves begin, in seconds: a day and what the saves and pushes take.
 const BEFORE_S: u64 = 2 * 86_400;
 
-/// In how many runs all must be pushed and chained, for each 50 accounts (what a run pushes at a PBX).
+/// In how many runs all must be pushed and chained, for each 50 accounts: so many are pushed in a run at a
+/// PBX, and 100 entries of the audit chained, of which an account and its phone have four.
 const RUNS_FOR_50: usize = 3;
 
 /// A PBX as it is to be.
@@ -103,8 +104,8 @@ pub struct Seeded {
     pub asterisk: Asterisk,
     /// What the last run left in R2.
     pub run: Value,
-    /// How many runs it took until everything was there.
-    pub runs: usize,
+    /// How many runs it took until everything was pushed, and how many calls to ARI.
+    pub pushed: (usize, usize),
 }
 
 struct Site<'a> {
@@ -235,14 +236,17 @@ pub fn seed(plan: &Plan) -> Result<Seeded> {
     }
     let id = plan.id();
     let mut runs = 0;
+    let mut pushed = None;
     loop {
         let run = site.run()?;
         runs += 1;
         let pbx = run.pbxes.iter().find(|(pbx, _)| pbx.as_str() == id);
         let (_, pbx) = pbx.context("the run knows no PBX")?;
         ensure!(pbx.outcome == tick::OK, "{}", pbx.outcome);
-        let pushed = asterisk.names().len() == plan.accounts;
-        if pushed && site.fake.r2.keys(key::ALL_AUDIT_NEW).is_empty() {
+        if asterisk.names().len() == plan.accounts {
+            pushed.get_or_insert_with(|| (runs, asterisk.take_calls().len()));
+        }
+        if pushed.is_some() && site.fake.r2.keys(key::ALL_AUDIT_NEW).is_empty() {
             break;
         }
         let most = (plan.accounts / 50 + 2) * RUNS_FOR_50;
@@ -273,7 +277,7 @@ pub fn seed(plan: &Plan) -> Result<Seeded> {
         entries,
         asterisk,
         run,
-        runs,
+        pushed: pushed.unwrap_or_default(),
     })
 }
 

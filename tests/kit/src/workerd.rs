@@ -187,20 +187,24 @@ impl Workerd {
         Some(self.inspector_port).filter(|port| *port != 0)
     }
 
-    /// The process id of the runtime itself, below Wrangler; `None` where there is no `/proc`. It
-    /// runs the simulators of KV and R2 too.
+    /// The process ids of the runtime, below Wrangler, which has one for itself too; none where there
+    /// is no `/proc`. It runs the simulators of KV and R2 beside the Worker.
     #[must_use]
-    pub fn runtime_pid(&self) -> Option<u32> {
-        let group = self.process.as_ref()?.pid().to_string();
+    pub fn runtime_pids(&self) -> Vec<u32> {
+        let group = self
+            .process
+            .as_ref()
+            .map(|process| process.pid().to_string());
         let of_group = |entry: fs::DirEntry| {
             let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
             // The name is in parentheses; state, parent and group follow it (proc(5)).
             let (head, rest) = stat.rsplit_once(") ")?;
             let (pid, name) = head.split_once(" (")?;
-            let ours = name == "workerd" && rest.split(' ').nth(2) == Some(&group);
+            let ours = name == "workerd" && rest.split(' ').nth(2) == group.as_deref();
             ours.then(|| pid.parse().ok()).flatten()
         };
-        fs::read_dir("/proc").ok()?.flatten().find_map(of_group)
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        all.filter_map(of_group).collect()
     }
 
     /// Whether it still runs; if not, [`Self::log`] says why.
