@@ -221,12 +221,15 @@ fn same_form(options: &Options, directory: &Path, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// The Asterisk of a PBX, what its last run left, and its runs and calls until all was pushed.
+type Done = (Asterisk, Value, (usize, usize));
+
 /// Fills the stores with PBXes: their Asterisks, how many values there are, and how many runs and calls a
 /// PBX took until all of it was pushed.
 fn fill(directory: &Path, plans: &[Plan]) -> Result<(Vec<Asterisk>, u64, (usize, usize))> {
     let filling = Filling::begin(directory)?;
     let next = AtomicUsize::new(0);
-    let done: Mutex<BTreeMap<usize, (Asterisk, Value, (usize, usize))>> = Mutex::default();
+    let done = Mutex::<BTreeMap<usize, Done>>::default();
     let work = || -> Result<()> {
         while let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed)) {
             let Seeded {
