@@ -133,7 +133,7 @@ fn a_run_sees_each_pbx_for_itself_and_says_what_is_wrong_with_it() {
     let mut run = last_run(&worker);
     assert!(run["at"].is_string(), "{run}");
     run["at"].take();
-assert!(
+    assert!(
         run["calls"].as_u64().is_some_and(|calls| calls < 30),
         "{run}"
     );
