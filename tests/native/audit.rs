@@ -9,7 +9,6 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context as Polled, Poll, Waker};
 
-use dialtone::access::RsaKey;
 use dialtone::admin;
 use dialtone::admin::caller::{Caller, Role};
 use dialtone::admin::problem::Failure;
@@ -19,9 +18,7 @@ use dialtone::chain::{self, End, Link};
 use dialtone::chaining::{self, Allowance};
 use dialtone::fault::Fault;
 use dialtone::keys::{Keys, hmac_hex};
-use dialtone::ports::{
-    InstanceMemory, Level, Limit, Object, ObjectEntry, Objects, Only, Page, World,
-};
+use dialtone::ports::{Object, ObjectEntry, Objects, Only, Page, World};
 use dialtone::text::Id;
 use dialtone::tick;
 use dialtone::time::Timestamp;
@@ -32,7 +29,9 @@ use sha2::{Digest, Sha256};
 
 use crate::ask::{HOST, ORIGIN, Told, act, call, fetch, get, json_of, patch, put};
 use crate::phone::{MAC, Office, PASSWORD};
-use crate::world::{ADMIN_TOKEN, Failing, Fake, Kv, Net, SEAL_KEY, START_S, block_on, hex};
+use crate::world::{
+    ADMIN_TOKEN, Failing, Fake, Kv, Net, SEAL_KEY, START_S, as_the_fake, block_on, hex,
+};
 
 const HOOK: &str = "https://alarms.example.com/hook";
 const HOOK_SECRET: &str = "webhook-secret-in-clear";
@@ -760,54 +759,15 @@ impl World for Site {
     type Objects = Wire;
     type Outbound = Net;
 
-    fn kv(&self) -> &Kv {
-        self.fake.kv()
-    }
-
     fn r2(&self) -> &Wire {
         &self.r2
-    }
-
-    fn net(&self) -> &Net {
-        self.fake.net()
     }
 
     fn keys(&self) -> &Keys {
         &self.keys
     }
 
-    fn now(&self) -> Timestamp {
-        self.fake.now()
-    }
-
-    async fn sleep_ms(&self, ms: u32) {
-        self.fake.sleep_ms(ms).await;
-    }
-
-    fn random<const N: usize>(&self) -> Result<[u8; N], Fault> {
-        self.fake.random()
-    }
-
-    fn memory<T>(&self, with: impl FnOnce(&mut InstanceMemory) -> T) -> T {
-        self.fake.memory(with)
-    }
-
-    async fn verify_rs256(
-        &self,
-        key: &RsaKey,
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, Fault> {
-        self.fake.verify_rs256(key, signed, signature).await
-    }
-
-    async fn within(&self, limit: Limit, who: &str) -> bool {
-        self.fake.within(limit, who).await
-    }
-
-    fn log(&self, level: Level, event: &'static str, fields: &[(&'static str, &str)]) {
-        World::log(&*self.fake, level, event, fields);
-    }
+    as_the_fake! { kv net now sleep_ms random memory verify_rs256 within log }
 }
 
 /// What a webhook was sent: each call's body and signature.

@@ -8,17 +8,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-use dialtone::access::RsaKey;
 use dialtone::fault::Fault;
-use dialtone::keys::Keys;
 use dialtone::ports::{
-    InstanceMemory, Level, Limit, MappingEntry, Mappings, NoAnswer, Object, ObjectEntry, Objects,
-    Only, Outbound, Page, World,
+    MappingEntry, Mappings, NoAnswer, Object, ObjectEntry, Objects, Only, Outbound, Page, World,
 };
-use dialtone::time::Timestamp;
 use http::{Method, Request, Response};
 
-use crate::world::Fake;
+use crate::world::{Fake, as_the_fake};
 
 /// What becomes of the operation at which a way is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,40 +245,5 @@ impl World for Knife {
         &self.net
     }
 
-    fn keys(&self) -> &Keys {
-        self.fake.keys()
-    }
-
-    fn now(&self) -> Timestamp {
-        self.fake.now()
-    }
-
-    async fn sleep_ms(&self, ms: u32) {
-        self.fake.sleep_ms(ms).await;
-    }
-
-    fn random<const N: usize>(&self) -> Result<[u8; N], Fault> {
-        self.fake.random()
-    }
-
-    fn memory<T>(&self, with: impl FnOnce(&mut InstanceMemory) -> T) -> T {
-        self.fake.memory(with)
-    }
-
-    async fn verify_rs256(
-        &self,
-        key: &RsaKey,
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, Fault> {
-        self.fake.verify_rs256(key, signed, signature).await
-    }
-
-    async fn within(&self, limit: Limit, who: &str) -> bool {
-        self.fake.within(limit, who).await
-    }
-
-    fn log(&self, level: Level, event: &'static str, fields: &[(&'static str, &str)]) {
-        World::log(&*self.fake, level, event, fields);
-    }
+    as_the_fake! { keys now sleep_ms random memory verify_rs256 within log }
 }

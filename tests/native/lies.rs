@@ -6,11 +6,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use dialtone::access::RsaKey;
 use dialtone::fault::Fault;
-use dialtone::keys::Keys;
-use dialtone::ports::{InstanceMemory, Level, Limit, MappingEntry, Mappings, Objects, Page, World};
-use dialtone::time::Timestamp;
+use dialtone::ports::{MappingEntry, Mappings, Objects, Page, World};
 use dialtone::{entry, tick};
 use http::Method;
 use serde_json::{Value, json};
@@ -18,7 +15,7 @@ use serde_json::{Value, json};
 use crate::ask::{PLACE, call, call_by, json_of};
 use crate::dice::{Dice, seed};
 use crate::reconcile::{Scene, account};
-use crate::world::{ADMIN_TOKEN, Bucket, Fake, Net, block_on};
+use crate::world::{ADMIN_TOKEN, Bucket, Fake, Net, as_the_fake, block_on};
 
 /// How many runs there are.
 const RUNS: usize = 1_000;
@@ -154,50 +151,7 @@ impl World for Lied {
         &self.kv
     }
 
-    fn r2(&self) -> &Bucket {
-        self.fake.r2()
-    }
-
-    fn net(&self) -> &Net {
-        self.fake.net()
-    }
-
-    fn keys(&self) -> &Keys {
-        self.fake.keys()
-    }
-
-    fn now(&self) -> Timestamp {
-        self.fake.now()
-    }
-
-    async fn sleep_ms(&self, ms: u32) {
-        self.fake.sleep_ms(ms).await;
-    }
-
-    fn random<const N: usize>(&self) -> Result<[u8; N], Fault> {
-        self.fake.random()
-    }
-
-    fn memory<T>(&self, with: impl FnOnce(&mut InstanceMemory) -> T) -> T {
-        self.fake.memory(with)
-    }
-
-    async fn verify_rs256(
-        &self,
-        key: &RsaKey,
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, Fault> {
-        self.fake.verify_rs256(key, signed, signature).await
-    }
-
-    async fn within(&self, limit: Limit, who: &str) -> bool {
-        self.fake.within(limit, who).await
-    }
-
-    fn log(&self, level: Level, event: &'static str, fields: &[(&'static str, &str)]) {
-        World::log(&*self.fake, level, event, fields);
-    }
+    as_the_fake! { r2 net keys now sleep_ms random memory verify_rs256 within log }
 }
 
 /// An admin who knows what was done.

@@ -7,23 +7,19 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use dialtone::access::RsaKey;
-use dialtone::fault::Fault;
 use dialtone::key::{self, Kind};
-use dialtone::keys::Keys;
-use dialtone::ports::{InstanceMemory, Level, Limit, NoAnswer, Objects, Only, Outbound, World};
+use dialtone::ports::{NoAnswer, Objects, Only, Outbound, World};
 use dialtone::reconcile::breaker::{GRACE_S, Scope};
 use dialtone::reconcile::{BELIEVE_AFTER_S, Counts, MAX_ACTIONS, Memory, Names};
 use dialtone::step7_register::ha1;
 use dialtone::text::{Id, Username};
 use dialtone::tick::{self, PbxSummary, RunSummary};
-use dialtone::time::Timestamp;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::ask::{call, delete, json_of, patch, put};
 use crate::asterisk::{Asterisk, Mood};
-use crate::world::{Bucket, Failing, Fake, Kv, block_on};
+use crate::world::{Bucket, Failing, Fake, Kv, as_the_fake, block_on};
 
 pub const ARI_PASSWORD: &str = "ari-secret-0123456789";
 pub const PASSWORD: &str = "Phone-Secret-1";
@@ -1045,54 +1041,11 @@ impl World for Roads {
     type Objects = Bucket;
     type Outbound = Road;
 
-    fn kv(&self) -> &Kv {
-        self.fake.kv()
-    }
-
-    fn r2(&self) -> &Bucket {
-        self.fake.r2()
-    }
-
     fn net(&self) -> &Road {
         &self.road
     }
 
-    fn keys(&self) -> &Keys {
-        self.fake.keys()
-    }
-
-    fn now(&self) -> Timestamp {
-        self.fake.now()
-    }
-
-    async fn sleep_ms(&self, ms: u32) {
-        self.fake.sleep_ms(ms).await;
-    }
-
-    fn random<const N: usize>(&self) -> Result<[u8; N], Fault> {
-        self.fake.random()
-    }
-
-    fn memory<T>(&self, with: impl FnOnce(&mut InstanceMemory) -> T) -> T {
-        self.fake.memory(with)
-    }
-
-    async fn verify_rs256(
-        &self,
-        key: &RsaKey,
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, Fault> {
-        self.fake.verify_rs256(key, signed, signature).await
-    }
-
-    async fn within(&self, limit: Limit, who: &str) -> bool {
-        self.fake.within(limit, who).await
-    }
-
-    fn log(&self, level: Level, event: &'static str, fields: &[(&'static str, &str)]) {
-        World::log(&*self.fake, level, event, fields);
-    }
+    as_the_fake! { kv r2 keys now sleep_ms random memory verify_rs256 within log }
 }
 
 #[test]

@@ -209,3 +209,24 @@ fn raw_keys_of_another_vendor_on_a_device_are_kept_with_a_warning() {
     let patched = patch(&office.fake, &format!("devices/{MAC}"), &null);
     assert_eq!(patched["warnings"], Value::Null);
 }
+
+#[test]
+fn a_line_whose_pbx_takes_none_of_the_phones_codecs_is_warned_of() {
+    let office = Office::new();
+    let fake = &office.fake;
+    let path = format!("devices/{MAC}");
+    patch(fake, "pbxes/main", &json!({ "codecs": ["g722", "opus"] }));
+    let with = |codecs: &[&str]| {
+        let saved = patch(fake, &path, &json!({ "settings": { "codecs": codecs } }));
+        saved["warnings"].clone()
+    };
+    assert_eq!(with(&["pcma", "opus"]), Value::Null);
+    let warnings = with(&["pcma", "pcmu"]);
+    let [warning] = warnings.as_array().unwrap().as_slice() else {
+        panic!("{warnings}");
+    };
+    assert_eq!(warning["pointer"], "/lines/1/account");
+    let detail = warning["detail"].as_str().unwrap();
+    assert!(detail.contains("PBX main"), "{detail}");
+    assert_eq!(with(&["g722"]), Value::Null);
+}

@@ -6,22 +6,17 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use dialtone::access::RsaKey;
 use dialtone::entry;
 use dialtone::fault::Fault;
-use dialtone::keys::Keys;
-use dialtone::ports::{
-    InstanceMemory, Level, Limit, Object, ObjectEntry, Objects, Only, Page, World,
-};
+use dialtone::ports::{Object, ObjectEntry, Objects, Only, Page, World};
 use dialtone::serve::Place;
-use dialtone::time::Timestamp;
 use futures_util::future::join;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::ask::{Told, call_by, get, header, json_of};
 use crate::phone::{MAC, Office};
-use crate::world::{ADMIN_TOKEN, Bucket, Fake, Kv, Net, block_on};
+use crate::world::{ADMIN_TOKEN, Bucket, Fake, Kv, Net, as_the_fake, block_on};
 
 /// How many edits both make together.
 const EDITS: u32 = 1_000;
@@ -101,24 +96,8 @@ impl<'a> World for Turns<'a> {
     type Objects = Slow<'a>;
     type Outbound = Net;
 
-    fn kv(&self) -> &Kv {
-        self.fake.kv()
-    }
-
     fn r2(&self) -> &Slow<'a> {
         &self.r2
-    }
-
-    fn net(&self) -> &Net {
-        self.fake.net()
-    }
-
-    fn keys(&self) -> &Keys {
-        self.fake.keys()
-    }
-
-    fn now(&self) -> Timestamp {
-        self.fake.now()
     }
 
     async fn sleep_ms(&self, ms: u32) {
@@ -126,30 +105,7 @@ impl<'a> World for Turns<'a> {
         self.fake.sleep_ms(ms).await;
     }
 
-    fn random<const N: usize>(&self) -> Result<[u8; N], Fault> {
-        self.fake.random()
-    }
-
-    fn memory<T>(&self, with: impl FnOnce(&mut InstanceMemory) -> T) -> T {
-        self.fake.memory(with)
-    }
-
-    async fn verify_rs256(
-        &self,
-        key: &RsaKey,
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, Fault> {
-        self.fake.verify_rs256(key, signed, signature).await
-    }
-
-    async fn within(&self, limit: Limit, who: &str) -> bool {
-        self.fake.within(limit, who).await
-    }
-
-    fn log(&self, level: Level, event: &'static str, fields: &[(&'static str, &str)]) {
-        self.fake.log(level, event, fields);
-    }
+    as_the_fake! { kv net keys now random memory verify_rs256 within log }
 }
 
 async fn answer(
