@@ -225,7 +225,7 @@ fn a_line_whose_pbx_takes_none_of_the_phones_codecs_is_warned_of() {
     let [warning] = warnings.as_array().unwrap().as_slice() else {
         panic!("{warnings}");
     };
-    assert_eq!(warning["pointer"], "/lines/1/account");
+    assert_eq!(warning["pointer"], "/lines/0/account");
     let detail = warning["detail"].as_str().unwrap();
     assert!(detail.contains("PBX main"), "{detail}");
     assert_eq!(with(&["g722"]), Value::Null);
