@@ -10,7 +10,7 @@
 //! | `gone/{pbx}/{username}` | | the tombstone: this may be deleted at the PBX |
 //! | `changed/{pbx}/{account}/{rev}` | | that a save changed what the PBX must hold, until its memory knows |
 //! | `confirmed/{pbx}` | | what an admin lets pass there although it is unlikely |
-//! | `unfinished/{kind}/{id}/{nonce}` | | a save that the scheduled handler must finish if nobody else does |
+//! | `unfinished/{kind}/{id}/{nonce}` | | a save that the scheduled handler must finish if nobody else does; of a device, on which accounts' lists it was put for that |
 //! | `pbx-state/{pbx}` | | who is registered, what was pushed |
 //! | `pbx-contacts/{pbx}` | | who is registered from where, of a PBX with AMI |
 //! | `session/{account}` | | at which phone a user is logged in |

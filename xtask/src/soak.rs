@@ -101,16 +101,12 @@ pub fn run(arguments: &[String]) -> Result<()> {
     // Side by side, each with a Dialtone of its own.
     thread::scope(|scope| {
         let scanning = scope.spawn(|| scan::run(macs, seed));
-        // Of a tenth it is none: `--tenth --storm` makes one.
-        let storming = (runs == storm::RUNS).then(|| scope.spawn(|| storm::run(runs, seed)));
+        let storming = scope.spawn(|| storm::run(runs, seed));
         let soaked = soak(time, seed);
-        let (scanned, stormed) = (scanning.join(), storming.map(|storming| storming.join()));
+        let (scanned, stormed) = (scanning.join(), storming.join());
         soaked?;
         scanned.map_err(|_| anyhow!("the scan died"))??;
-        match stormed {
-            Some(stormed) => stormed.map_err(|_| anyhow!("the storm died"))?,
-            None => Ok(()),
-        }
+        stormed.map_err(|_| anyhow!("the storm died"))?
     })
 }
 
