@@ -27,11 +27,10 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::around::as_the_fake;
 use crate::ask::{HOST, ORIGIN, Told, act, call, fetch, get, json_of, patch, put};
 use crate::phone::{MAC, Office, PASSWORD};
-use crate::world::{
-    ADMIN_TOKEN, Failing, Fake, Kv, Net, SEAL_KEY, START_S, as_the_fake, block_on, hex,
-};
+use crate::world::{ADMIN_TOKEN, Failing, Fake, Kv, Net, SEAL_KEY, START_S, block_on, hex};
 
 const HOOK: &str = "https://alarms.example.com/hook";
 const HOOK_SECRET: &str = "webhook-secret-in-clear";

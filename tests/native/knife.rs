@@ -14,7 +14,8 @@ use dialtone::ports::{
 };
 use http::{Method, Request, Response};
 
-use crate::world::{Fake, as_the_fake};
+use crate::around::as_the_fake;
+use crate::world::Fake;
 
 /// What becomes of the operation at which a way is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

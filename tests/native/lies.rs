@@ -12,10 +12,11 @@ use dialtone::{entry, tick};
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::around::as_the_fake;
 use crate::ask::{PLACE, call, call_by, json_of};
 use crate::dice::{Dice, seed};
 use crate::reconcile::{Scene, account};
-use crate::world::{ADMIN_TOKEN, Bucket, Fake, Net, as_the_fake, block_on};
+use crate::world::{ADMIN_TOKEN, Bucket, Fake, Net, block_on};
 
 /// How many runs there are.
 const RUNS: usize = 1_000;

@@ -2,6 +2,7 @@
 //! through the request path, all on the fakes of `world`.
 
 mod access;
+mod around;
 mod ask;
 mod asterisk;
 mod audit;

@@ -17,9 +17,10 @@ use dialtone::tick::{self, PbxSummary, RunSummary};
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::around::as_the_fake;
 use crate::ask::{call, delete, json_of, patch, put};
 use crate::asterisk::{Asterisk, Mood};
-use crate::world::{Bucket, Failing, Fake, Kv, as_the_fake, block_on};
+use crate::world::{Bucket, Failing, Fake, Kv, block_on};
 
 pub const ARI_PASSWORD: &str = "ari-secret-0123456789";
 pub const PASSWORD: &str = "Phone-Secret-1";

@@ -14,9 +14,10 @@ use futures_util::future::join;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::around::as_the_fake;
 use crate::ask::{Told, call_by, get, header, json_of};
 use crate::phone::{MAC, Office};
-use crate::world::{ADMIN_TOKEN, Bucket, Fake, Kv, Net, as_the_fake, block_on};
+use crate::world::{ADMIN_TOKEN, Bucket, Fake, Kv, Net, block_on};
 
 /// How many edits both make together.
 const EDITS: u32 = 1_000;
