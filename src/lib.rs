@@ -37,6 +37,7 @@ pub mod ident;
 pub mod json;
 pub mod key;
 pub mod keys;
+pub mod levels;
 pub mod mac;
 pub mod ports;
 pub mod record;

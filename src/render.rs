@@ -6,18 +6,18 @@ use crate::fault::Fault;
 use crate::hot_desk;
 use crate::key::{self, Kind};
 use crate::keys::{Capability, Keys, Signed};
+use crate::levels::{Level, Levels, Origins};
 use crate::mac::Mac;
 use crate::ports::{Mappings, World};
 use crate::record::account::Account;
 use crate::record::device::{Carried, Device, File, FileSet, Policy, Sources};
 use crate::record::pbx::Pbx;
 use crate::record::profile::Profile;
-use crate::record::settings::{ADMIN_PASSWORD, Setting, Settings, USER_PASSWORD};
+use crate::record::settings::{Setting, Settings};
 use crate::record::tenant::Tenant;
 use crate::record::{Record, Stored};
 use crate::rollout;
 use crate::rollout::templates::Templates;
-use crate::secret::Secret;
 use crate::session;
 use crate::step3_boot_request::Part;
 use crate::step4_boot_file::{Effective, Phone};
@@ -47,14 +47,6 @@ struct Seated {
     device: Device,
     account: Account,
     left_out: Vec<Objection>,
-}
-
-/// One level of settings.
-struct Level<'a> {
-    resource: String,
-    settings: &'a Settings,
-    /// Where the administrator's and the user's password are sealed for, and how.
-    sealed: [Option<(String, &'a str)>; 2],
 }
 
 /// Where records are read from.
@@ -228,79 +220,63 @@ impl Ingredients {
         revisions
     }
 
-    /// The levels that settings come from, the uppermost first: each by its path in the admin API
-    /// without `/api/v1/`.
-    fn levels(&self) -> Vec<Level<'_>> {
-        fn level<'a, R: Record>(
-            stored: &'a Stored<R>,
-            id: &str,
-            settings: &'a Settings,
-        ) -> Level<'a> {
-            Level {
-                resource: format!("{}/{id}", R::KIND.collection()),
-                settings,
-                sealed: [ADMIN_PASSWORD, USER_PASSWORD].map(|name| {
-                    let sealed = stored.sealed.get(name)?;
-                    Some((store::secret_place(R::KIND, id, name), sealed.as_str()))
-                }),
-            }
-        }
+    /// The levels that the phone's settings come from.
+    fn levels(&self) -> Levels<'_> {
         let record = &self.device.record;
-        let device = level(&self.device, &self.mac.to_string(), &record.settings);
+        let tenant = self.tenant.as_ref().filter(|stored| stored.alive());
+        let own = tenant.map(|stored| {
+            let Tenant {
+                settings, locked, ..
+            } = &stored.record;
+            Level::of(stored, record.tenant.as_str(), settings, Some(locked))
+        });
         let profile = self.profile.as_ref().zip(record.profile.as_ref());
         let profile = profile
             .filter(|(stored, _)| self.is_ours(stored))
             .map(|(stored, id)| {
                 // The passwords are today's for everybody: only settings are rolled out.
-                let settings = rollout::settings(stored, id, self.mac);
-                level(stored, id.as_str(), settings)
+                let (settings, locked) = rollout::settings(stored, id, self.mac);
+                Level::of(stored, id.as_str(), settings, Some(locked))
             });
-        let tenant = self.tenant.as_ref().filter(|stored| stored.alive());
-        let tenant =
-            tenant.map(|stored| level(stored, record.tenant.as_str(), &stored.record.settings));
-        [Some(device), profile, tenant]
-            .into_iter()
-            .flatten()
-            .collect()
+        let part = |of: &str, name: &str, layer| {
+            let resource = format!("tenants/{}/{of}/{name}", record.tenant);
+            Level::of_layer(resource, layer)
+        };
+        let model = tenant.and_then(|stored| stored.record.of_model(&record.model));
+        let model = model.map(|(name, layer)| part("models", name, layer));
+        let site = tenant.zip(record.site.as_ref());
+        let site = site.and_then(|(stored, site)| {
+            let layer = stored.record.at_site(site)?;
+            Some(part("sites", site.as_str(), layer))
+        });
+        let mac = self.mac.to_string();
+        let device = Level::of(&self.device, &mac, &record.settings, None);
+        let all = [own, profile, model, site, Some(device)];
+        Levels::new(all.into_iter().flatten().collect())
     }
 
     /// The settings with every level counted in.
     #[must_use]
     pub fn settings(&self) -> Settings {
-        let levels = self.levels().into_iter();
-        levels.fold(Settings::default(), |above, level| above.or(level.settings))
+        self.levels().settings()
     }
 
-    /// Each setting that is given, and the level that it comes from.
-    #[must_use]
-    pub fn origins(&self) -> BTreeMap<Setting, String> {
-        let mut origins = BTreeMap::new();
-        for level in self.levels() {
-            let sealed = [Setting::AdminPassword, Setting::UserPassword].into_iter();
-            let sealed = sealed
-                .zip(&level.sealed)
-                .filter(|(_, sealed)| sealed.is_some());
-            let given = level.settings.given();
-            for setting in given.into_iter().chain(sealed.map(|(setting, _)| setting)) {
-                let from = || level.resource.clone();
-                origins.entry(setting).or_insert_with(from);
-            }
-        }
-        origins
+    /// Where each setting comes from; passwords are masked.
+    ///
+    /// # Errors
+    /// The [`Fault`] of [`Levels::origins`].
+    pub fn origins(&self) -> Result<Origins, Fault> {
+        self.levels().origins(self.device.record.vendor)
     }
 
-    /// The passwords among the settings, each of the uppermost level that has one.
-    fn setting_passwords(&self, keys: &Keys) -> Result<[Option<Secret>; 2], Fault> {
-        let levels = self.levels();
-        let uppermost = |which: usize| {
-            for level in &levels {
-                if let Some(Some((place, sealed))) = level.sealed.get(which) {
-                    return keys.open_secret(place, sealed).map(Some);
-                }
-            }
-            Ok(None)
-        };
-        Ok([uppermost(0)?, uppermost(1)?])
+    /// What of the phone's settings does not come about as its record, or another level, has it.
+    ///
+    /// # Errors
+    /// The [`Fault`] of [`Ingredients::phone`].
+    pub fn warnings(&self, keys: &Keys) -> Result<Vec<Objection>, Fault> {
+        let mut warnings = self.levels().locked_out();
+        warnings.extend(vendor::warnings(&self.phone(keys, "")?));
+        Ok(warnings)
     }
 
     /// Whether a record that the device refers to is there and its own tenant's: after a delete the
@@ -349,7 +325,8 @@ impl Ingredients {
             });
         }
         lines.sort_by_key(|line: &PhoneLine<'_>| line.number);
-        let settings = self.settings();
+        let levels = self.levels();
+        let settings = levels.settings();
         let mut given = settings.given();
         let mut settings = Effective::new(settings, device.vendor);
         settings.resync_minutes = spread(
@@ -357,7 +334,12 @@ impl Ingredients {
             settings.resync_spread_minutes,
             self.mac,
         );
-        [settings.admin_password, settings.user_password] = self.setting_passwords(keys)?;
+        let [admin, user] = levels.passwords().map(|password| {
+            let password = password?;
+            Some(keys.open_secret(&password.place, password.text))
+        });
+        settings.admin_password = admin.transpose()?;
+        settings.user_password = user.transpose()?;
         given.extend(
             settings
                 .admin_password
@@ -381,11 +363,7 @@ impl Ingredients {
             base,
             version: self.device.rev,
         };
-        let own = [ADMIN_PASSWORD, USER_PASSWORD];
-        vendor::leave_out(
-            &mut phone,
-            own.map(|name| self.device.sealed.contains_key(name)),
-        )?;
+        vendor::leave_out(&mut phone, &|setting| levels.is_own(setting))?;
         Ok(phone)
     }
 

@@ -24,7 +24,7 @@ use crate::reconcile::Memory;
 use crate::record::Stored;
 use crate::record::device::{Device, FileSet};
 use crate::record::profile::Profile;
-use crate::record::settings::Settings;
+use crate::record::settings::{Locked, Settings};
 use crate::record::tenant::{RolloutTerms, Tenant};
 use crate::resync;
 use crate::store;
@@ -47,6 +47,9 @@ pub const LOST_AFTER_S: u64 = 300;
 pub struct Rollout {
     /// What all have but the canaries: the settings from before the first of the saves that are rolled out.
     pub former: Settings,
+    /// Those of them that were locked.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub former_locked: Locked,
     /// The profile's edition with the settings that are rolled out; with it each roll-out chooses anew.
     pub edition: u64,
     /// When it began.
@@ -300,31 +303,39 @@ pub fn place(name: &str, edition: u64, mac: Mac) -> u64 {
 }
 
 impl Rollout {
-    /// What a save makes of it: `former` and `next` are the profile's settings before and after, `edition`
+    /// What a save makes of it: `former` and `next` are the profile before and after, `edition`
     /// and `now` the save's.
     #[must_use]
     pub fn after_save(
         before: Option<&Self>,
-        former: &Settings,
-        next: &Settings,
+        former: &Profile,
+        next: &Profile,
         edition: u64,
         now: Timestamp,
     ) -> Option<Self> {
+        let (former, next) = (of_record(former), of_record(next));
         if former == next {
             return before.cloned();
         }
         // The first former ones: what the others have.
-        let everybodys = before.map_or(former, |before| &before.former);
+        let everybodys = before.map_or(former, Self::former);
         if everybodys == next {
             return None;
         }
+        let (settings, locked) = everybodys;
         Some(Self {
-            former: everybodys.clone(),
+            former: settings.clone(),
+            former_locked: locked.clone(),
             edition,
             since: now,
             again: before.is_some_and(|before| before.again || before.below() > 0),
             stage: Stage::Choosing,
         })
+    }
+
+    /// What all have but the canaries.
+    fn former(&self) -> (&Settings, &Locked) {
+        (&self.former, &self.former_locked)
     }
 
     /// Whether something is still to be decided.
@@ -375,12 +386,16 @@ impl Rollout {
     }
 }
 
-/// The settings of a profile that a device has.
+fn of_record(profile: &Profile) -> (&Settings, &Locked) {
+    (&profile.settings, &profile.locked)
+}
+
+/// The settings of a profile that a device has, and those that are locked.
 #[must_use]
-pub fn settings<'a>(profile: &'a Stored<Profile>, id: &Id, mac: Mac) -> &'a Settings {
+pub fn settings<'a>(profile: &'a Stored<Profile>, id: &Id, mac: Mac) -> (&'a Settings, &'a Locked) {
     match &profile.state {
-        Some(rollout) if !rollout.reaches(id.as_str(), mac) => &rollout.former,
-        _ => &profile.record.settings,
+        Some(rollout) if !rollout.reaches(id.as_str(), mac) => rollout.former(),
+        _ => of_record(&profile.record),
     }
 }
 

@@ -12,6 +12,9 @@ use crate::ports::World;
 #[serde(try_from = "String")]
 pub struct Secret(String);
 
+/// What stands where a secret would, for the eyes of admins.
+pub const MASK: &str = "********";
+
 /// The longest password: Asterisk and every phone take this many characters.
 const LONGEST: usize = 128;
 

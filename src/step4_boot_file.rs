@@ -10,7 +10,7 @@
 use crate::mac::Mac;
 use crate::record::device::Device;
 use crate::record::settings::{
-    Codec, DialPlan, Dtmf, Forward, Ringtone, Setting, Settings, Transfer, Vlan,
+    Codec, Defaults, DialPlan, Dtmf, Forward, Ringtone, Setting, Settings, Transfer, Vlan,
 };
 use crate::secret::Secret;
 use crate::step6_config_files::PhoneLine;
@@ -101,31 +101,28 @@ impl Effective {
     /// Fills in the defaults, the lowest level. The passwords come from where they are sealed.
     #[must_use]
     pub fn new(settings: Settings, vendor: VendorId) -> Self {
-        let zone = settings
-            .timezone
-            .as_ref()
-            .and_then(|zone| crate::zone::rule(zone.as_str()));
+        let default = Defaults::default();
+        let timezone = settings.timezone.unwrap_or(default.timezone);
+        let codecs = settings.codecs.unwrap_or(default.codecs);
+        let resync_minutes = settings.resync_minutes.unwrap_or(default.resync_minutes);
+        let resync_spread_minutes = settings
+            .resync_spread_minutes
+            .unwrap_or(default.resync_spread_minutes);
         Self {
-            zone: zone.unwrap_or(ZoneRule {
+            // A zone that the database has lost since is UTC.
+            zone: crate::zone::rule(timezone.as_str()).unwrap_or(ZoneRule {
                 offset_minutes: 0,
                 summer: None,
             }),
-            language: settings.language.unwrap_or_else(Language::english),
-            ntp_server: settings.ntp_server.unwrap_or_else(Host::ntp_pool),
-            clock_24h: settings.clock_24h.unwrap_or(true),
-            codecs: settings.codecs.map_or_else(
-                || Codec::DEFAULT.to_vec(),
-                |codecs| codecs.as_slice().to_vec(),
-            ),
-            dtmf: settings.dtmf.unwrap_or_default(),
-            resync_minutes: settings
-                .resync_minutes
-                .map_or(1_440, |minutes| minutes.get()),
-            resync_spread_minutes: settings
-                .resync_spread_minutes
-                .map_or(0, |minutes| minutes.get()),
-            transfer: settings.transfer.unwrap_or(Transfer::Attended),
-            call_waiting: settings.call_waiting.unwrap_or(true),
+            language: settings.language.unwrap_or(default.language),
+            ntp_server: settings.ntp_server.unwrap_or(default.ntp_server),
+            clock_24h: settings.clock_24h.unwrap_or(default.clock_24h),
+            codecs: codecs.as_slice().to_vec(),
+            dtmf: settings.dtmf.unwrap_or(default.dtmf),
+            resync_minutes: resync_minutes.get(),
+            resync_spread_minutes: resync_spread_minutes.get(),
+            transfer: settings.transfer.unwrap_or(default.transfer),
+            call_waiting: settings.call_waiting.unwrap_or(default.call_waiting),
             admin_password: None,
             user_password: None,
             vlan: settings.vlan,

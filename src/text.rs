@@ -424,6 +424,14 @@ impl Host {
     }
 }
 
+impl ZoneName {
+    /// Coordinated Universal Time.
+    #[must_use]
+    pub fn utc() -> Self {
+        Self("UTC".to_owned())
+    }
+}
+
 impl Language {
     /// English.
     #[must_use]

@@ -15,17 +15,19 @@ use crate::fault::Fault;
 use crate::finish;
 use crate::key::Kind;
 use crate::keys::{Capability, KeyId, Signed};
+use crate::levels::{Origin, Origins};
 use crate::mac::Mac;
 use crate::ports::World;
 use crate::record::Stored;
 use crate::record::device::{Access, Device, Former, Whereabouts, Window};
 use crate::render::{self, From, Ingredients};
 use crate::request::{Request, respond};
-use crate::secret::Secret;
+use crate::secret::{MASK, Secret};
 use crate::step3_boot_request;
 use crate::store::{self, Loaded};
+use crate::text::{Id, Place};
 use crate::time::{Span, Timestamp};
-use crate::vendor::{self, Asked, Asker};
+use crate::vendor::{self, Asked, Asker, Objection, VendorId};
 
 /// How long a rotated token goes on serving: a phone that was off over a week's holiday still finds
 /// its way.
@@ -274,6 +276,52 @@ pub fn release(stored: &mut Stored<Device>, place: &Whereabouts) -> Result<(), P
     }
 }
 
+/// `GET /devices/{mac}/settings`: every setting with the level that it comes from.
+///
+/// # Errors
+/// A [`Failure`] if there is no such device, or of the store.
+pub async fn settings<W: World>(
+    world: &W,
+    context: &Context,
+    mac: Mac,
+) -> Result<Response<Vec<u8>>, Failure> {
+    let mut host = load(world, context, mac).await?;
+    // A user who is logged in brings lines and keys, and no settings.
+    host.state.session = None;
+    let made = Ingredients::gather(world, mac, host, From::R2).await?;
+    let record = &made.device.record;
+    let Origins { settings, raw } = made.origins()?;
+    let answer = DeviceSettings {
+        mac,
+        vendor: record.vendor,
+        model: &record.model,
+        site: record.site.as_ref(),
+        profile: record.profile.as_ref(),
+        settings,
+        raw,
+        warnings: made.warnings(world.keys())?,
+    };
+    super::json(StatusCode::OK, &answer)
+}
+
+/// The answer of `GET /devices/{mac}/settings`.
+#[derive(Serialize)]
+struct DeviceSettings<'a> {
+    mac: Mac,
+    vendor: VendorId,
+    model: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site: Option<&'a Place>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<&'a Id>,
+    /// Every setting, by its name.
+    settings: BTreeMap<&'static str, Origin>,
+    /// The parameters in the vendor's own words, by their names.
+    raw: BTreeMap<String, Origin>,
+    /// What of them does not come about, as in the answer to a save.
+    warnings: Vec<Objection>,
+}
+
 /// `GET /devices/{mac}/files`: what a phone gets, by name.
 ///
 /// # Errors
@@ -341,9 +389,6 @@ async fn refreshed<W: World>(
         .filter(|stored| visible(context, mac, stored))
         .ok_or_else(|| not_found::<Device>(&mac.to_string()).into())
 }
-
-/// What stands in a preview where a secret would be.
-pub const MASK: &str = "********";
 
 /// `GET /devices/{mac}/files/{name}`: the file as the phone gets it, secrets masked unless the admin
 /// asks for them.

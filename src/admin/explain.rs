@@ -1,26 +1,27 @@
 //! `POST /explain`: what would become of a phone's request, and why. It runs the phone's own path
 //! ([`crate::serve`]) up to where that would write something.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::body;
-use super::device::MASK;
 use super::problem::{Failure, FieldError, Problem};
 use super::save::Context;
 use crate::fault::Fault;
 use crate::ident::{self, Identity};
 use crate::keys::Capability;
+use crate::levels::Origin;
 use crate::mac::Mac;
 use crate::ports::World;
 use crate::record::Stored;
 use crate::record::device::Device;
-use crate::record::settings::Setting;
 use crate::render::{From, Ingredients};
 use crate::request::Request;
+use crate::secret::MASK;
 use crate::serve::{self, Considered, Fate, Outcome, Question};
 use crate::step2_redirect::{self, Case, Chosen, NamedRule, Placeholders, Source, Weighed, Why};
 use crate::step3_boot_request::Part;
@@ -132,8 +133,8 @@ struct Explained {
     boot: Option<String>,
     /// The files of the device.
     files: Vec<ShownFile>,
-    /// The settings in them, and the record that each comes from.
-    settings: Map<String, Value>,
+    /// The settings in them that any level says something of, and where each comes from.
+    settings: BTreeMap<&'static str, Origin>,
     /// The revisions of the shared records that they are made of.
     made_of: Map<String, Value>,
 }
@@ -189,7 +190,7 @@ impl Explained {
             url: None,
             boot: None,
             files: Vec::new(),
-            settings: Map::new(),
+            settings: BTreeMap::new(),
             made_of: Map::new(),
         }
     }
@@ -382,15 +383,8 @@ async fn files<W: World>(
     };
     explained.files = rules.parts(model).iter().map(shown).collect();
     let made = Ingredients::gather(world, mac, device, From::R2).await?;
-    let values = serde_json::to_value(made.settings()).map_err(|_| Fault::Broken("settings"))?;
-    for (setting, from) in made.origins() {
-        let value = match setting {
-            Setting::AdminPassword | Setting::UserPassword => json!(MASK),
-            _ => values.get(setting.name()).cloned().unwrap_or_default(),
-        };
-        let shown = json!({ "value": value, "from": from });
-        explained.settings.insert(setting.name().to_owned(), shown);
-    }
+    explained.settings = made.origins()?.settings;
+    explained.settings.retain(|_, origin| origin.is_said());
     for (record, rev) in made.sources(world.keys(), "").records {
         explained.made_of.insert(record, rev.into());
     }

@@ -12,6 +12,7 @@ use crate::audit;
 use crate::fault::Fault;
 use crate::hot_desk;
 use crate::key::{self, Kind};
+use crate::levels::{Level, Levels};
 use crate::mac::Mac;
 use crate::ports::{Object, Objects, Only, World};
 use crate::record::account::{Account, MOST_DEVICES};
@@ -19,7 +20,8 @@ use crate::record::device::{Access, Device, DeviceState, Window};
 use crate::record::pbx::{Mode, Pbx};
 use crate::record::profile::Profile;
 use crate::record::rule::Rule;
-use crate::record::tenant::Tenant;
+use crate::record::settings::Setting;
+use crate::record::tenant::{MOST_LAYER_BYTES, MOST_MODELS, MOST_SITES, Tenant};
 use crate::record::token::{Identity, Token, TokenState};
 use crate::record::{Record, Stored};
 use crate::render::{From, Ingredients};
@@ -30,7 +32,7 @@ use crate::step6_config_files;
 use crate::store::{self, Loaded};
 use crate::text::{Id, WebUrl};
 use crate::time::Timestamp;
-use crate::vendor::{self, Objection};
+use crate::vendor::{self, Objection, VendorId};
 
 /// A record that the admin API saves and deletes.
 #[expect(async_fn_in_trait, reason = "an isolate has one thread")]
@@ -192,6 +194,66 @@ fn check_template(template: &UrlTemplate, pointer: &str, context: &Context) -> O
     wrong.map(|wrong| FieldError::new(pointer, wrong))
 }
 
+/// What is wrong with a tenant's settings for models and sites.
+fn check_layers(tenant: &Tenant) -> Result<Vec<FieldError>, Fault> {
+    let mut errors = Vec::new();
+    for (count, most, part) in [
+        (tenant.models.len(), MOST_MODELS, "models"),
+        (tenant.sites.len(), MOST_SITES, "sites"),
+    ] {
+        if count > most {
+            let detail = format!("must have at most {most} members");
+            errors.push(FieldError::new(pointer(&[part]), detail));
+        }
+    }
+    if !errors.is_empty() {
+        return Ok(errors);
+    }
+    for name in tenant.models.keys() {
+        let mut vendors = VendorId::ALL.iter();
+        // As the catalogue spells it, or there could be two of one model.
+        let there = vendors.any(|vendor| {
+            let model = vendor::model(*vendor, name);
+            model.is_some_and(|model| model.name == name)
+        });
+        if !there {
+            let detail = "is no model of the catalogue, in its spelling";
+            errors.push(FieldError::new(pointer(&["models", name]), detail));
+        }
+    }
+    let models = tenant.models.iter();
+    let models = models.map(|(name, layer)| ("models", name.as_str(), layer));
+    let sites = tenant.sites.iter();
+    let sites = sites.map(|(name, layer)| ("sites", name.as_str(), layer));
+    for (part, name, layer) in models.chain(sites) {
+        for (setting, password) in [
+            (Setting::AdminPassword, &layer.settings.admin_password),
+            (Setting::UserPassword, &layer.settings.user_password),
+        ] {
+            if password.is_some() {
+                let at = pointer(&[part, name, "settings", setting.name()]);
+                let detail = "can stand at a tenant, a profile or a device only";
+                errors.push(FieldError::new(at, detail));
+            }
+        }
+    }
+    let json = serde_json::to_vec(&(&tenant.models, &tenant.sites));
+    if json.map_err(|_| Fault::Broken("layers to json"))?.len() > MOST_LAYER_BYTES {
+        let detail = format!("must be at most {MOST_LAYER_BYTES} bytes of JSON with sites");
+        errors.push(FieldError::new("/models", detail));
+    }
+    Ok(errors)
+}
+
+/// A pointer (RFC 6901) to a member.
+fn pointer(names: &[&str]) -> String {
+    names.iter().fold(String::new(), |mut pointer, name| {
+        pointer.push('/');
+        pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+        pointer
+    })
+}
+
 impl Managed for Tenant {
     async fn check<W: World>(
         &self,
@@ -202,9 +264,11 @@ impl Managed for Tenant {
     ) -> Result<Vec<FieldError>, Fault> {
         let webhook = self.webhook.iter();
         let wrong = webhook.filter_map(|webhook| check_url(&webhook.url, context).err());
-        Ok(wrong
+        let mut errors: Vec<FieldError> = wrong
             .map(|wrong| FieldError::new("/webhook/url", wrong))
-            .collect())
+            .collect();
+        errors.extend(check_layers(self)?);
+        Ok(errors)
     }
 
     fn settle(next: &mut Stored<Self>, former: Option<&Stored<Self>>, _: Timestamp) {
@@ -271,7 +335,7 @@ impl Managed for Profile {
         // What comes back from its deletion is new.
         let former = former.filter(|former| former.alive());
         next.state = former.and_then(|former| {
-            let (before, after) = (&former.record.settings, &next.record.settings);
+            let (before, after) = (&former.record, &next.record);
             Rollout::after_save(former.state.as_ref(), before, after, next.edition, now)
         });
     }
@@ -294,6 +358,30 @@ impl Managed for Profile {
 
     fn retire(next: &mut Stored<Self>) {
         next.state = None;
+    }
+
+    async fn warnings<W: World>(
+        world: &W,
+        id: &str,
+        stored: &Stored<Self>,
+    ) -> Result<Vec<Objection>, Fault> {
+        let tenant = store::load::<Tenant, W>(world, stored.record.tenant.as_str()).await?;
+        let Some(Loaded { stored: tenant, .. }) = tenant.filter(|tenant| tenant.stored.alive())
+        else {
+            return Ok(Vec::new());
+        };
+        let below = &tenant.record;
+        let own = &stored.record;
+        let levels = vec![
+            Level::of(
+                &tenant,
+                own.tenant.as_str(),
+                &below.settings,
+                Some(&below.locked),
+            ),
+            Level::of(stored, id, &own.settings, Some(&own.locked)),
+        ];
+        Ok(Levels::new(levels).locked_out())
     }
 
     fn add_beside(stored: &Stored<Self>, shown: &mut Map<String, Value>) {
@@ -764,7 +852,7 @@ impl Managed for Device {
         let mut host = stored.clone();
         host.state.session = None;
         let made = Ingredients::gather(world, mac, host, From::R2).await?;
-        Ok(vendor::warnings(&made.phone(world.keys(), "")?))
+        made.warnings(world.keys())
     }
 }
 

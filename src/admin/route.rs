@@ -139,6 +139,10 @@ routes! {
         no_parameters(request)?;
         status::one(world, context, given.mac()?).await
     };
+    "devices/{mac}/settings": GET Reader Tenant => {
+        no_parameters(request)?;
+        device::settings(world, context, given.mac()?).await
+    };
     "devices/{mac}/session": GET Reader Tenant, PUT Operator Tenant, DELETE Operator Tenant
         => session::answer(world, context, request, given.mac()?).await;
     "devices/{mac}/files": GET Reader Tenant => {

@@ -1,9 +1,11 @@
 //! A profile: settings that devices share.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Record;
-use super::settings::Settings;
+use super::settings::{Locked, Settings};
 use crate::key::Kind;
 use crate::rollout::Rollout;
 use crate::secret::Secret;
@@ -21,6 +23,9 @@ pub struct Profile {
     /// The settings.
     #[serde(default)]
     pub settings: Settings,
+    /// The settings that neither a model, a site nor a device may change.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub locked: Locked,
 }
 
 impl Record for Profile {

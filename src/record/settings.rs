@@ -1,10 +1,11 @@
-//! The settings of a phone, which a tenant, a profile and a device can each carry.
+//! The settings of a phone, which a tenant, a profile, a model, a site and a device can each carry
+//! ([`crate::levels`]).
 //!
 //! Each is named once in the list at the end of [`Settings`]'s `settings!`, from which come the
 //! field, the rule that a level above wins, and the [`Setting`] by which a vendor says what its
 //! phones lack.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,8 @@ use crate::vendor::VendorId;
 
 macro_rules! settings {
     ($($(#[$doc:meta])* $field:ident: $variant:ident($type:ty),)*) => {
-        /// Settings of a phone. What is absent comes from the level below: device, profile, tenant,
-        /// defaults.
+        /// Settings of a phone. What is absent comes from the level below: device, site, model, profile,
+        /// tenant, defaults.
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct Settings {
@@ -36,7 +37,7 @@ macro_rules! settings {
             pub raw: BTreeMap<VendorId, RawKeys>,
         }
 
-        /// A setting by its name, for what a vendor's phones lack.
+        /// A setting by its name, for what a vendor's phones lack and what a level locks.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Setting {
             $($(#[$doc])* $variant,)*
@@ -44,10 +45,12 @@ macro_rules! settings {
             AdminPassword,
             /// The password of the phone's user.
             UserPassword,
+            /// All parameters in vendors' own words.
+            Raw,
         }
 
         impl Setting {
-            /// Every setting.
+            /// Every setting that has one meaning for all vendors: all but [`Setting::Raw`].
             pub const ALL: &[Self] = &[$(Self::$variant,)* Self::AdminPassword, Self::UserPassword];
 
             /// Its name in a record.
@@ -57,7 +60,15 @@ macro_rules! settings {
                     $(Self::$variant => stringify!($field),)*
                     Self::AdminPassword => ADMIN_PASSWORD,
                     Self::UserPassword => USER_PASSWORD,
+                    Self::Raw => "raw",
                 }
+            }
+
+            /// The setting of a name.
+            #[must_use]
+            pub fn named(name: &str) -> Option<Self> {
+                let all = Self::ALL.iter().copied().chain([Self::Raw]);
+                all.into_iter().find(|setting| setting.name() == name)
             }
         }
 
@@ -87,6 +98,16 @@ macro_rules! settings {
                     given.push(Setting::$variant);
                 })*
                 given
+            }
+
+            /// Takes a setting out. The passwords are sealed beside the record and not in here.
+            pub fn take_out(&mut self, setting: Setting) {
+                match setting {
+                    $(Setting::$variant => self.$field = None,)*
+                    Setting::AdminPassword => self.admin_password = None,
+                    Setting::UserPassword => self.user_password = None,
+                    Setting::Raw => self.raw.clear(),
+                }
             }
         }
     };
@@ -142,6 +163,77 @@ settings! {
 impl Serialize for Setting {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Setting {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::named(&name).ok_or_else(|| serde::de::Error::custom("is not the name of a setting"))
+    }
+}
+
+/// The settings that no level above may change, by their names.
+pub type Locked = BTreeSet<Setting>;
+
+/// The lowest level: what a phone is told where nobody says anything. What stands not here is left to the
+/// phone then.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Defaults {
+    /// [`Settings::timezone`].
+    pub timezone: ZoneName,
+    /// [`Settings::language`].
+    pub language: Language,
+    /// [`Settings::ntp_server`].
+    pub ntp_server: Host,
+    /// [`Settings::clock_24h`].
+    pub clock_24h: bool,
+    /// [`Settings::codecs`].
+    pub codecs: Codecs,
+    /// [`Settings::dtmf`].
+    pub dtmf: Dtmf,
+    /// [`Settings::resync_minutes`].
+    pub resync_minutes: ResyncMinutes,
+    /// [`Settings::resync_spread_minutes`].
+    pub resync_spread_minutes: ResyncSpreadMinutes,
+    /// [`Settings::transfer`].
+    pub transfer: Transfer,
+    /// [`Settings::call_waiting`].
+    pub call_waiting: bool,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            timezone: ZoneName::utc(),
+            language: Language::english(),
+            ntp_server: Host::ntp_pool(),
+            clock_24h: true,
+            codecs: Codecs(Codec::DEFAULT.to_vec()),
+            dtmf: Dtmf::default(),
+            resync_minutes: ResyncMinutes(1_440),
+            resync_spread_minutes: ResyncSpreadMinutes(0),
+            transfer: Transfer::Attended,
+            call_waiting: true,
+        }
+    }
+}
+
+impl From<Defaults> for Settings {
+    fn from(defaults: Defaults) -> Self {
+        Self {
+            timezone: Some(defaults.timezone),
+            language: Some(defaults.language),
+            ntp_server: Some(defaults.ntp_server),
+            clock_24h: Some(defaults.clock_24h),
+            codecs: Some(defaults.codecs),
+            dtmf: Some(defaults.dtmf),
+            resync_minutes: Some(defaults.resync_minutes),
+            resync_spread_minutes: Some(defaults.resync_spread_minutes),
+            transfer: Some(defaults.transfer),
+            call_waiting: Some(defaults.call_waiting),
+            ..Self::default()
+        }
     }
 }
 
@@ -486,6 +578,30 @@ mod tests {
                 "raw": { "yealink": { "a.b": "1", "c.d": "2", "e.f": "4" }, "linphone": { "x": "y" } },
             })
         );
+    }
+
+    #[test]
+    fn a_setting_is_taken_out_by_its_name_and_no_other_with_it() {
+        let all = settings(serde_json::json!({
+            "language": "de", "dnd": true, "raw": { "yealink": { "a.b": "1" } },
+        }));
+        for (setting, left) in [
+            (
+                Setting::Dnd,
+                serde_json::json!({ "language": "de", "raw": { "yealink": { "a.b": "1" } } }),
+            ),
+            (
+                Setting::Raw,
+                serde_json::json!({ "language": "de", "dnd": true }),
+            ),
+        ] {
+            let mut rest = all.clone();
+            rest.take_out(setting);
+            assert_eq!(serde_json::to_value(&rest).unwrap(), left);
+            let name = serde_json::to_value(setting).unwrap();
+            assert_eq!(serde_json::from_value::<Setting>(name).unwrap(), setting);
+        }
+        assert!(serde_json::from_value::<Setting>("forward.busy".into()).is_err());
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! A tenant: a customer, and what it accepts as proof that a caller is its phone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Record;
-use super::settings::Settings;
+use super::settings::{Locked, Settings};
 use crate::key::Kind;
 use crate::rollout::templates::Templates;
 use crate::secret::Secret;
-use crate::text::{Country, DisplayName, Id, WebUrl};
+use crate::text::{Country, DisplayName, Id, Place, WebUrl};
 use crate::time::Hours;
 
 /// What can show that a caller is the phone it says it is.
@@ -259,6 +259,55 @@ pub struct Tenant {
     /// Settings for all devices of the tenant, below those of a profile.
     #[serde(default)]
     pub settings: Settings,
+    /// The settings that neither a profile, a model, a site nor a device may change.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub locked: Locked,
+    /// Settings of the tenant's phones of a model, above those of a profile; by the model's name in the
+    /// catalogue, at most [`MOST_MODELS`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, Layer>,
+    /// Settings of the tenant's phones at a site, above those of a model; by the devices' `site`, at
+    /// most [`MOST_SITES`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sites: BTreeMap<Place, Layer>,
+}
+
+/// The most models with settings of their own in one tenant's record.
+pub const MOST_MODELS: usize = 64;
+
+/// The most sites with settings of their own in one tenant's record.
+pub const MOST_SITES: usize = 200;
+
+/// The most bytes that `models` and `sites` of a tenant may have together, as JSON: every phone's request
+/// reads its tenant's record.
+pub const MOST_LAYER_BYTES: usize = 65_536;
+
+/// Settings of some of a tenant's phones: those of a model, or those at a site.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// The settings, but for passwords, which are sealed for a record of their own.
+    #[serde(default)]
+    pub settings: Settings,
+    /// The settings that no level above may change.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub locked: Locked,
+}
+
+impl Tenant {
+    /// The settings for a model, and its name in the catalogue. A device may spell it in other letters.
+    #[must_use]
+    pub fn of_model(&self, model: &str) -> Option<(&str, &Layer)> {
+        let mut models = self.models.iter();
+        let (name, layer) = models.find(|(name, _)| name.eq_ignore_ascii_case(model))?;
+        Some((name, layer))
+    }
+
+    /// The settings for a site.
+    #[must_use]
+    pub fn at_site(&self, site: &Place) -> Option<&Layer> {
+        self.sites.get(site)
+    }
 }
 
 fn alarms() -> BTreeSet<Topic> {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Fault;
 use crate::mac::Mac;
 use crate::record::device::Function;
-use crate::record::settings::{ADMIN_PASSWORD, Setting, USER_PASSWORD};
+use crate::record::settings::Setting;
 use crate::step3_boot_request::Part;
 use crate::step4_boot_file::Phone;
 use crate::text::RawKey;
@@ -490,11 +490,12 @@ pub struct LeftOut {
     pub own: bool,
 }
 
-/// Takes out of a phone's settings what its vendor's files cannot carry.
+/// Takes out of a phone's settings what its vendor's files cannot carry. `is_own`: whether the device itself
+/// gives a setting, and no level below it has locked that.
 ///
 /// # Errors
 /// The [`Fault`] of a template.
-pub fn leave_out(phone: &mut Phone<'_>, own_passwords: [bool; 2]) -> Result<(), Fault> {
+pub fn leave_out(phone: &mut Phone<'_>, is_own: &dyn Fn(Setting) -> bool) -> Result<(), Fault> {
     let vendor = phone.device.vendor;
     let (rules, title) = (vendor.rules(), vendor.title());
     let wrong = |text: &str| {
@@ -508,13 +509,14 @@ pub fn leave_out(phone: &mut Phone<'_>, own_passwords: [bool; 2]) -> Result<(), 
     };
     let settings = &mut phone.settings;
     let passwords = [
-        (&mut settings.admin_password, ADMIN_PASSWORD),
-        (&mut settings.user_password, USER_PASSWORD),
+        (&mut settings.admin_password, Setting::AdminPassword),
+        (&mut settings.user_password, Setting::UserPassword),
     ];
-    for ((slot, name), own) in passwords.into_iter().zip(own_passwords) {
+    for (slot, setting) in passwords {
         if let Some(wrong) = slot.as_ref().and_then(|password| wrong(password.reveal())) {
             *slot = None;
-            leave(format!("/settings/{name}"), wrong, own);
+            let pointer = format!("/settings/{}", setting.name());
+            leave(pointer, wrong, is_own(setting));
         }
     }
     let raw = std::mem::take(&mut phone.settings.raw);
@@ -526,6 +528,7 @@ pub fn leave_out(phone: &mut Phone<'_>, own_passwords: [bool; 2]) -> Result<(), 
             .map(|part| rules.render(*part, phone))
             .collect::<Result<_, _>>()?;
         let own = phone.device.settings.raw.get(&vendor);
+        let own = own.filter(|_| is_own(Setting::Raw));
         let own = |key: &RawKey| own.is_some_and(|own| own.iter().any(|(name, _)| name == key));
         for (key, value) in raw {
             let objection = match rules.raw_key(key.as_str()) {

@@ -19,6 +19,7 @@ mod golden;
 mod ident;
 mod issuer;
 mod knife;
+mod levels;
 mod lies;
 mod model;
 mod phone;

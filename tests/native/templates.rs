@@ -356,11 +356,11 @@ fn deploy_over_canaries(office: &Office) {
         let state = stored.state.as_mut().unwrap();
         state.released.insert(YEALINK, number - 1);
         let at = fake.now();
-        let stage = Stage::Canary(Canary { below, at, rev: 1 });
+        let canary = Stage::Canary(Canary { below, at, rev: 1 });
         let rollout = Rollout {
             number,
             since: at,
-            stage,
+            stage: canary,
         };
         state.rollouts.insert(YEALINK, rollout);
     });

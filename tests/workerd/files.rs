@@ -199,3 +199,55 @@ fn a_saved_change_is_in_the_next_fetch() {
         "the same bytes under another tag"
     );
 }
+
+#[test]
+fn a_saved_setting_of_each_level_is_in_the_next_fetch_until_a_lock_says_otherwise() {
+    let office = Office::open("files-levels");
+    let tenant = "tenants/files-levels".to_owned();
+    let profile = "profiles/files-levels-office".to_owned();
+    let body = json!({"tenant": "files-levels"});
+    office.admin.put(&profile, &body);
+    let more = json!({"site": "berlin", "profile": "files-levels-office"});
+    let made = office.yealink(&more);
+    let device = format!("devices/{}", made.mac);
+    let gets = |server: &str| {
+        // A device's has a second. KV is not late here, so neither are the others (`visible_by`).
+        thread::sleep(Duration::from_secs(1));
+        let first = made.fetch("first.cfg").text();
+        let line = format!("local_time.ntp_server1 = {server}\n");
+        assert!(first.contains(&line), "no {line:?} in {first}");
+    };
+    gets("pool.ntp.org");
+    let given = |server: &str| json!({"settings": {"ntp_server": server}});
+    let levels = [
+        (&tenant, &tenant, given("tenant.example")),
+        (&profile, &profile, given("profile.example")),
+        (
+            &tenant,
+            &format!("{tenant}/models/T46U"),
+            json!({"models": {"T46U": given("model.example")}}),
+        ),
+        (
+            &tenant,
+            &format!("{tenant}/sites/berlin"),
+            json!({"sites": {"berlin": given("site.example")}}),
+        ),
+        (&device, &device, given("device.example")),
+    ];
+    for (path, from, change) in &levels {
+        office.admin.patch(path, change);
+        let shown = office.admin.get(&format!("{device}/settings"));
+        let origin = &shown["settings"]["ntp_server"];
+        assert_eq!(&origin["from"], *from, "{shown}");
+        gets(origin["value"].as_str().unwrap());
+    }
+    // The lowest level has the last word.
+    let lock = json!({"locked": ["ntp_server"]});
+    office.admin.patch(&tenant, &lock);
+    gets("tenant.example");
+    let shown = office.admin.get(&format!("{device}/settings"));
+    let origin = &shown["settings"]["ntp_server"];
+    assert_eq!(origin["locked_by"], tenant.as_str(), "{shown}");
+    let ignored = origin["ignored"].as_array().unwrap();
+    assert_eq!(ignored.len(), 4, "{shown}");
+}

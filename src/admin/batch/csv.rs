@@ -42,9 +42,6 @@ enum Column {
 const SETTINGS: &str = "settings";
 const LINES: &str = "lines";
 
-/// The settings that are the parameters in the vendors' own words.
-const RAW: &str = "raw";
-
 const DEVICE: &[(&str, Form)] = &[
     ("mac", Form::Text),
     ("tenant", Form::Text),
@@ -125,7 +122,8 @@ fn form(setting: Setting) -> Form {
         | Setting::Forward
         | Setting::Dnd
         | Setting::AutoAnswer
-        | Setting::WebUi => Form::Json,
+        | Setting::WebUi
+        | Setting::Raw => Form::Json,
     }
 }
 
@@ -140,11 +138,8 @@ impl Column {
             return None;
         }
         if let Some(name) = name.strip_prefix("settings.") {
-            if name == RAW {
-                return Some(Self::Setting(RAW, Form::Json));
-            }
-            let setting = Setting::ALL.iter().find(|setting| setting.name() == name)?;
-            return Some(Self::Setting(setting.name(), form(*setting)));
+            let setting = Setting::named(name)?;
+            return Some(Self::Setting(setting.name(), form(setting)));
         }
         let line = name.strip_prefix("line")?;
         let (line, of): (&str, fn(u8) -> Self) = match line.strip_suffix("_label") {
@@ -168,8 +163,8 @@ impl Column {
             names.push((*name).to_owned());
         }
         if kind == Kind::Device {
-            let settings = Setting::ALL.iter().map(|setting| setting.name());
-            names.extend(settings.chain([RAW]).map(|name| format!("settings.{name}")));
+            let settings = Setting::ALL.iter().chain(&[Setting::Raw]);
+            names.extend(settings.map(|setting| format!("settings.{}", setting.name())));
         }
         names.retain(|name| !WRITE_ONLY.contains(&name.as_str()));
         let column = |name: String| Some((name.clone(), Self::named(kind, &name)?));
