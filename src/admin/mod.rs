@@ -9,6 +9,7 @@ pub mod body;
 pub mod caller;
 pub mod device;
 pub mod explain;
+mod filter;
 pub mod managed;
 pub mod models;
 pub mod plan;
@@ -21,6 +22,8 @@ pub mod session;
 pub mod status;
 pub mod token;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{AUTHORIZATION, ETAG, HeaderValue, IF_NONE_MATCH};
 use http::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -44,6 +47,7 @@ use crate::serve::Place;
 use crate::store;
 use crate::text::Id;
 use caller::{Caller, Role, foreign_tenant};
+use filter::Filters;
 use managed::Managed;
 use problem::{Failure, Kind as ProblemKind, Problem};
 use route::canonical;
@@ -337,7 +341,7 @@ struct Wanted {
     /// The only tenant; `None`: all of them.
     tenant: Option<Id>,
     limit: u32,
-    /// The id that comes before.
+    /// The id after which it begins.
     after: Option<String>,
 }
 
@@ -372,8 +376,9 @@ impl Wanted {
                         .ok_or_else(|| bad(format!("limit must be 1 to {most}")))?;
                 }
                 "cursor" => {
-                    let id = canonical(kind, &value);
-                    wanted.after = Some(id.map_err(|_| bad("cursor is none of ours".to_owned()))?);
+                    let id = id_in(kind, &value);
+                    wanted.after =
+                        Some(id.ok_or_else(|| bad("cursor is none of ours".to_owned()))?);
                 }
                 name if own(name, &value)? => {}
                 _ => return Err(bad(format!("there is no parameter {name}"))),
@@ -390,24 +395,51 @@ impl Wanted {
 
     /// What R2 lists.
     async fn page<W: World>(&self, world: &W, kind: Kind) -> Result<Page<ObjectEntry>, Fault> {
+        let after = self.after.as_deref();
+        self.listed(world, kind, after, self.limit).await
+    }
+
+    /// The next so many that R2 lists.
+    async fn listed<W: World>(
+        &self,
+        world: &W,
+        kind: Kind,
+        after: Option<&str>,
+        most: u32,
+    ) -> Result<Page<ObjectEntry>, Fault> {
         let prefix = match &self.tenant {
             Some(tenant) => key::owned_by(tenant, Some(kind)),
             None => key::records(kind),
         };
-        let from = self.after.as_ref().map(|id| format!("{prefix}{id}"));
-        world.r2().list(&prefix, from.as_deref(), self.limit).await
+        let from = after.map(|id| format!("{prefix}{id}"));
+        world.r2().list(&prefix, from.as_deref(), most).await
     }
 }
 
+/// The cursor of a page whose last record this is, or would be: nothing that a caller should read, or make.
+fn cursor_after(id: &str) -> String {
+    URL_SAFE_NO_PAD.encode(id)
+}
+
+/// Reads what [`cursor_after`] made. The record need not be there any more.
+fn id_in(kind: Kind, cursor: &str) -> Option<String> {
+    let id = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+    canonical(kind, &id)
+        .ok()
+        .filter(|canonical| *canonical == id)
+}
+
 /// A page of a collection.
-async fn list<W: World>(
+async fn list<W: Batching>(
     world: &W,
     context: &Context,
     request: &Request,
     kind: Kind,
 ) -> Result<Response<Vec<u8>>, Failure> {
     let sizes = (PAGE, LARGEST_PAGE);
-    let wanted = Wanted::of(context, request, kind, sizes, |_, _| Ok(false))?;
+    let mut filters = Filters::default();
+    let take = |name: &str, value: &str| filters.take(kind, name, value);
+    let wanted = Wanted::of(context, request, kind, sizes, take)?;
     if let Some(own) = context
         .caller
         .tenant
@@ -421,33 +453,48 @@ async fn list<W: World>(
         } else {
             item::<Tenant, W>(world, own, None).await?
         };
-        let items: Vec<_> = items.into_iter().collect();
+        let passes = |item: &Map<String, Value>| filters.pass(own, item);
+        let items: Vec<_> = items.into_iter().filter(passes).collect();
         return json(StatusCode::OK, &json!({ "items": items }));
     }
-    let tenant = &wanted.tenant;
-    let page = wanted.page(world, kind).await?;
-    let mut items = Vec::new();
-    for entry in &page.entries {
-        if entry.metadata.contains_key("gone") {
-            continue;
+    let (items, last) = if filters.is_empty() {
+        let page = wanted.page(world, kind).await?;
+        let mut items = Vec::new();
+        for entry in &page.entries {
+            if entry.metadata.contains_key("gone") {
+                continue;
+            }
+            let id = key::last(&entry.key);
+            items.extend(any_item(world, kind, id, wanted.tenant.as_ref()).await?);
         }
-        let id = key::last(&entry.key);
-        let shown = match kind {
-            Kind::Tenant => item::<Tenant, W>(world, id, tenant.as_ref()).await?,
-            Kind::Profile => item::<Profile, W>(world, id, tenant.as_ref()).await?,
-            Kind::Pbx => item::<Pbx, W>(world, id, tenant.as_ref()).await?,
-            Kind::Account => item::<Account, W>(world, id, tenant.as_ref()).await?,
-            Kind::Device => item::<Device, W>(world, id, tenant.as_ref()).await?,
-            Kind::Rule => item::<Rule, W>(world, id, tenant.as_ref()).await?,
-            Kind::Token => item::<Token, W>(world, id, tenant.as_ref()).await?,
-        };
-        items.extend(shown.map(Value::Object));
-    }
+        let last = page.cursor.map(|cursor| key::last(&cursor).to_owned());
+        (items, last)
+    } else {
+        Box::pin(filter::page(world, kind, &wanted, &filters)).await?
+    };
     let mut body = json!({ "items": items });
-    if let (Some(cursor), Value::Object(members)) = (page.cursor, &mut body) {
-        members.insert("cursor".to_owned(), key::last(&cursor).into());
+    if let (Some(last), Value::Object(members)) = (last, &mut body) {
+        members.insert("cursor".to_owned(), cursor_after(&last).into());
     }
     json(StatusCode::OK, &body)
+}
+
+/// A record of any kind as answers show it, unless it is gone or another tenant's.
+async fn any_item<W: World>(
+    world: &W,
+    kind: Kind,
+    id: &str,
+    tenant: Option<&Id>,
+) -> Result<Option<Map<String, Value>>, Fault> {
+    match kind {
+        Kind::Tenant => item::<Tenant, W>(world, id, tenant).await,
+        Kind::Profile => item::<Profile, W>(world, id, tenant).await,
+        Kind::Pbx => item::<Pbx, W>(world, id, tenant).await,
+        Kind::Account => item::<Account, W>(world, id, tenant).await,
+        Kind::Device => item::<Device, W>(world, id, tenant).await,
+        Kind::Rule => item::<Rule, W>(world, id, tenant).await,
+        Kind::Token => item::<Token, W>(world, id, tenant).await,
+    }
 }
 
 async fn item<R: Managed, W: World>(

@@ -1,5 +1,6 @@
 //! How far each phone is: from what it fetched and from what its PBX says.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::{Response, StatusCode};
@@ -38,7 +39,7 @@ use crate::time::Timestamp;
 
 /// What was read for one answer: many devices share their PBXes, and some their accounts.
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     memories: BTreeMap<Id, Memory>,
     accounts: BTreeMap<Id, Option<Stored<Account>>>,
     /// `None` of a PBX that has no AMI, or that nobody ever registered at.
@@ -46,6 +47,43 @@ struct Known {
 }
 
 impl Known {
+    /// How far a phone is.
+    ///
+    /// # Errors
+    /// The [`Fault`] of the store.
+    pub(super) async fn stage<W: World>(
+        &mut self,
+        world: &W,
+        mac: Mac,
+        device: &Stored<Device>,
+    ) -> Result<Stage, Fault> {
+        let states = self.lines(world, mac, device).await?;
+        Ok(stage(device, &states).0)
+    }
+
+    /// The word for what the PBX of an account says of it.
+    ///
+    /// # Errors
+    /// The [`Fault`] of the store.
+    pub(super) async fn word<W: World>(
+        &mut self,
+        world: &W,
+        id: &str,
+        account: &Stored<Account>,
+    ) -> Result<&'static str, Fault> {
+        let Account { pbx, username, .. } = &account.record;
+        let seen = self.memory(world, pbx).await?.registration(username);
+        let seen = seen.filter(|seen| seen.account.as_str() == id);
+        Ok(word(seen.map(|seen| (seen.online, seen.since)), false).0)
+    }
+
+    async fn memory<W: World>(&mut self, world: &W, pbx: &Id) -> Result<&Memory, Fault> {
+        Ok(match self.memories.entry(pbx.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(tick::pbx_memory(world, pbx).await?),
+        })
+    }
+
     async fn line<W: World>(
         &mut self,
         world: &W,
@@ -682,8 +720,7 @@ pub async fn all<W: World>(
             continue;
         };
         let Ok(mac) = id.parse::<Mac>() else { continue };
-        let states = known.lines(world, mac, &device.stored).await?;
-        let (reached, _) = stage(&device.stored, &states);
+        let reached = known.stage(world, mac, &device.stored).await?;
         *devices.entry(reached.word()).or_default() += 1;
     }
     let overview = Overview {

@@ -27,6 +27,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// Every role, the least first.
+    pub const ALL: [Self; 3] = [Self::Reader, Self::Operator, Self::Owner];
+
     /// Its name in a record.
     #[must_use]
     pub fn name(self) -> &'static str {

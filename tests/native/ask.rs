@@ -1,6 +1,8 @@
 //! Requests as phones and admins send them, and what comes back: always through
 //! [`dialtone::entry::answer`], as the Worker itself does it.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dialtone::request::{Answer, Request};
 use dialtone::serve::Place;
 use dialtone::step2_redirect::Source;
@@ -161,6 +163,11 @@ fn succeeded(response: &Response<Vec<u8>>, what: &str) -> Value {
         response.status()
     );
     serde_json::from_str(&body).unwrap_or(Value::Null)
+}
+
+/// The cursor of a list's page that ends with a record.
+pub fn cursor(id: &str) -> String {
+    URL_SAFE_NO_PAD.encode(id)
 }
 
 /// Creates or replaces a record, such as `accounts/acme-1001`.

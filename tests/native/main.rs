@@ -21,6 +21,7 @@ mod issuer;
 mod knife;
 mod levels;
 mod lies;
+mod lists;
 mod model;
 mod phone;
 mod plan;

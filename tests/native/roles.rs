@@ -12,7 +12,9 @@ use dialtone::tick;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::ask::{Told, ask, call, call_by, cost, delete, fetch, get, header, json_of, put, text};
+use crate::ask::{
+    Told, ask, call, call_by, cost, cursor, delete, fetch, get, header, json_of, put, text,
+};
 use crate::world::{ADMIN_TOKEN, Count, Failing, Fake, block_on};
 
 /// The tenant whose tokens are tried, its phone, and how its texts begin.
@@ -251,7 +253,8 @@ fn queries(route: &Route) -> Vec<String> {
             format!("?mac={FOREIGN_MAC}"),
         ]);
         if COLLECTIONS.contains(&collection) {
-            queries.push(format!("?cursor={}", id(collection, FOREIGN)));
+            queries.push(format!("?cursor={}", cursor(&id(collection, FOREIGN))));
+            queries.push(format!("?q={FOREIGN}"));
         }
         queries.push(format!("?cursor={FOREIGN_MAC}"));
     }
@@ -260,8 +263,14 @@ fn queries(route: &Route) -> Vec<String> {
 
 /// A text about what is another's as one about what is not there.
 fn as_absent(text: &str) -> String {
-    text.replace(FOREIGN, ABSENT)
-        .replace(FOREIGN_MAC, ABSENT_MAC)
+    let mut text = text
+        .replace(FOREIGN, ABSENT)
+        .replace(FOREIGN_MAC, ABSENT_MAC);
+    for collection in COLLECTIONS {
+        let [theirs, none] = [FOREIGN, ABSENT].map(|tenant| cursor(&id(collection, tenant)));
+        text = text.replace(&format!("cursor={theirs}"), &format!("cursor={none}"));
+    }
+    text
 }
 
 #[track_caller]
@@ -437,7 +446,7 @@ fn a_tenant_sees_its_own() {
             .collect();
         let own = id(collection, OWN);
         assert!(ids.contains(&own.as_str()), "{collection}: {ids:?}");
-        let after = format!("{collection}?cursor={own}");
+        let after = format!("{collection}?cursor={}", cursor(&own));
         let rest = json_of(&by(&fake, &owner, Method::GET, &after, &Value::Null));
         let tokens = usize::from(collection == "tokens");
         assert_eq!(rest["items"].as_array().unwrap().len(), tokens, "{rest}");

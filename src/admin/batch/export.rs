@@ -12,7 +12,7 @@ use super::{AT_ONCE, Format, csv};
 use crate::admin::managed::Managed;
 use crate::admin::problem::{Failure, Kind as ProblemKind, Problem};
 use crate::admin::save::Context;
-use crate::admin::{Wanted, alive, body};
+use crate::admin::{Wanted, alive, body, cursor_after};
 use crate::fault::Fault;
 use crate::key;
 use crate::ports::World;
@@ -70,7 +70,7 @@ pub async fn run<R: Managed, W: World>(
             query.append_pair("tenant", tenant.as_str());
         }
         query.append_pair("limit", &wanted.limit.to_string());
-        query.append_pair("cursor", key::last(&cursor));
+        query.append_pair("cursor", &cursor_after(key::last(&cursor)));
         let link = format!("<{}?{}>; rel=\"next\"", request.path, query.finish());
         let link = HeaderValue::from_str(&link).map_err(|_| Fault::Broken("link"))?;
         response.headers_mut().insert(LINK, link);
