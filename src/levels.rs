@@ -21,7 +21,7 @@ use crate::vendor::{Objection, VendorId};
 /// Where the defaults come from.
 pub const DEFAULT: &str = "default";
 
-/// The passwords among the settings, in the order of [`Level::passwords`].
+/// The passwords among the settings: the administrator's and the user's.
 pub const PASSWORDS: [Setting; 2] = [Setting::AdminPassword, Setting::UserPassword];
 
 /// A password of a level.
