@@ -38,8 +38,10 @@ const PACKAGE: &str = "dialtone";
 const ASTERISK: &str = "asterisk";
 
 fn worker() -> Result<()> {
+    // As the build, with which it then shares what runs on this machine: macros, and the scripts of builds.
     let lints = [
         "clippy",
+        "--release",
         "--package",
         PACKAGE,
         "--lib",
