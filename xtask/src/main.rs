@@ -46,8 +46,8 @@ Tasks, as `cargo xtask <task>`:
   soak [--minutes N] [--seed S]      plays admins, phones and strangers at random, for 10 minutes
        [--tenth] [--scan | --storm]  if not told otherwise; beside it a stranger counts through
                                      100,000 MACs, and an Asterisk is looked after 1,000 times over a
-                                     road on which everything fails. A tenth with --tenth, without the
-                                     Asterisk; the stranger alone with --scan, the Asterisk with --storm
+                                     road on which everything fails. A tenth of all with --tenth; the
+                                     stranger alone with --scan, the Asterisk alone with --storm
   test                               all checks and tests, as CI runs them
   tools                              what the other tasks need: the wasm target, the npm packages
   help                               this list
