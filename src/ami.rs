@@ -380,6 +380,7 @@ pub fn match_contacts<'a>(
 
 /// Something odd about a registration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Finding {
     /// The phone that registered is one that the account is on no device of.

@@ -30,6 +30,7 @@ const SIGNATURE: &str = "signature";
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Event {
     /// When.
     pub at: Timestamp,

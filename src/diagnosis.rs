@@ -29,6 +29,8 @@ const SEEN_AFTER_S: u64 = 120;
 
 /// What is the matter. The words are stable: a script may go by them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "DiagnosisCode"))]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// The device is a decoy.
@@ -99,6 +101,7 @@ pub enum Code {
 
 /// One thing that is the matter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Diagnosis {
     /// What.
     pub code: Code,

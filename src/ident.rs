@@ -21,6 +21,8 @@ pub use subject::{Certified, Key, Subject, certificate};
 
 /// Where something that is known of a phone came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "IdentitySource"))]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// The request's path.
@@ -37,6 +39,7 @@ pub enum Source {
 
 /// A value and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Found<T = String> {
     /// The value.
     pub value: T,
@@ -46,6 +49,7 @@ pub struct Found<T = String> {
 
 /// Two sources that disagree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Contradiction {
     /// In what: `mac`, `vendor`, `model`, `firmware` or `serial`.
     pub field: &'static str,
@@ -55,6 +59,8 @@ pub struct Contradiction {
 
 /// Who a phone says it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "PhoneIdentity"))]
 pub struct Identity {
     /// Its MAC.
     #[serde(skip_serializing_if = "Option::is_none")]

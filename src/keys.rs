@@ -53,6 +53,11 @@ impl KeyId {
     }
 }
 
+schema!(KeyId, "Names a key without telling anything of it.", {
+    "type": "string",
+    "pattern": "^[0-9a-f]{16}$",
+});
+
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)

@@ -29,6 +29,9 @@
     )
 )]
 
+#[macro_use]
+mod schema;
+
 // Words
 pub mod access;
 pub mod fault;
@@ -86,5 +89,7 @@ pub mod transitions;
 pub mod upload;
 pub mod webhook;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub mod openapi;
 #[cfg(target_arch = "wasm32")]
 mod shell;

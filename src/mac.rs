@@ -107,6 +107,24 @@ impl FromStr for Mac {
     }
 }
 
+/// A pattern of a MAC in any spelling.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) const SPELLINGS: &str = concat!(
+    "^([0-9A-Fa-f]{12}|[0-9A-Fa-f]{2}((:[0-9A-Fa-f]{2}){5}|(-[0-9A-Fa-f]{2}){5}|([.][0-9A-Fa-f]{2}){5})",
+    "|[0-9A-Fa-f]{4}([.][0-9A-Fa-f]{4}){2})$"
+);
+
+/// A pattern of what has the form of a MAC and is none of a phone.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) const NO_PHONE: &str = "^([0.:-]*|[Ff.:-]*)$";
+
+schema!(
+    Mac,
+    "A phone's MAC address. Answers write it as 12 lower-case hexadecimal digits; calls may write it in \
+     any common spelling. Never all zero or all one.",
+    { "type": "string", "pattern": SPELLINGS, "not": { "pattern": NO_PHONE } }
+);
+
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -195,6 +195,8 @@ pub struct Registration {
 
 /// Why an action did not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "TroubleWhy"))]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
     /// Objects of that name are somebody else's: they are never touched.
@@ -265,6 +267,7 @@ pub struct Unsettled {
 
 /// Where the looks at objects that should be fine are: one name after another, from round to round.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Round {
     /// When it began.
@@ -444,6 +447,7 @@ impl Action {
 
 /// Why an account is not worked on now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Wait {
     /// The name of the objects.
     pub username: Username,
@@ -459,6 +463,7 @@ pub struct Wait {
 
 /// How many actions of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Counts {
     /// Of [`Action::Create`].
@@ -489,6 +494,7 @@ impl Counts {
 
 /// Some names, of which the first few are spelled out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Names {
     /// How many there are.
@@ -509,6 +515,8 @@ impl Names {
 
 /// What was seen, and what ought to be done about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "PbxReport"))]
 #[serde(default)]
 pub struct Report {
     /// Endpoints at the PBX.

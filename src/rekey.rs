@@ -168,6 +168,8 @@ impl Progress {
 
 /// What `GET /status` says of the keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Keys"))]
 pub struct Shown {
     /// The key that seals and signs.
     pub current: KeyId,
@@ -178,6 +180,8 @@ pub struct Shown {
 
 /// What still hangs on the old key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "OldKey"))]
 pub struct ShownOld {
     /// Which key that is.
     pub id: KeyId,

@@ -80,6 +80,8 @@ pub enum Outcome {
 
 /// What an admin sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Resync"))]
 pub struct Shown {
     /// In words.
     pub state: &'static str,

@@ -61,6 +61,23 @@ impl Secret {
     }
 }
 
+schema!(Secret, "A password or PIN: printable ASCII. Written, never read back.", {
+    "type": "string",
+    "pattern": "^[ -~]+$",
+    "maxLength": LONGEST,
+});
+
+/// A [`Secret`], or the empty text that takes one away: what [`secret_or_empty`] reads.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Debug)]
+pub struct SecretOrEmpty;
+
+schema!(
+    SecretOrEmpty,
+    "A password or PIN: printable ASCII. Written, never read back. Empty: the one that is stored goes.",
+    { "type": "string", "pattern": "^[ -~]*$", "maxLength": LONGEST }
+);
+
 impl TryFrom<String> for Secret {
     type Error = String;
 

@@ -136,6 +136,8 @@ impl Source {
 
 /// How one proof stands for a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "WeighedProof"))]
 pub struct Weighed {
     /// Which proof.
     pub proof: Proof,
@@ -555,6 +557,16 @@ impl UrlTemplate {
         WebUrl::try_from(sample)
     }
 }
+
+schema!(
+    UrlTemplate,
+    "A URL, which file names follow; or {self}, which is this Dialtone. In its path may stand {mac}, \
+     {serial}, {vendor}, {model}, {tenant} and {token}.",
+    {
+        "type": "string",
+        "pattern": "^([{]self[}]|[hH][tT][tT][pP][sS]?://[^\\s\"'#<>\\\\`{}@/?]+(/[^\\s\"'#<>\\\\`?]*)?)$",
+    }
+);
 
 impl TryFrom<String> for UrlTemplate {
     type Error = String;

@@ -55,14 +55,55 @@ fn only(text: &str, max: usize, allowed: fn(char) -> bool, says: &str) -> Result
     }
 }
 
+/// The characters that [`objection`] objects to, as they stand between the brackets of a pattern; but
+/// for the non-characters beyond U+FFFF.
+#[cfg(not(target_arch = "wasm32"))]
+macro_rules! objections {
+    () => {
+        concat!(
+            "\\u0000-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069",
+            "\\ufdd0-\\ufdef\\ufeff\\ufffe\\uffff"
+        )
+    };
+}
+
+/// What [`one_line`] takes.
+#[cfg(not(target_arch = "wasm32"))]
+macro_rules! one_line_pattern {
+    ($begin:literal, $end:literal) => {
+        concat!(
+            $begin,
+            "[^\\s",
+            objections!(),
+            "]",
+            "([^",
+            objections!(),
+            "]*[^\\s",
+            objections!(),
+            "])?",
+            $end
+        )
+    };
+}
+
+/// Makes a type of a text. `longest` is the most characters that it has, which its check is given too;
+/// `pattern` is what the API's document says of it, in the words of ECMA-262: everything that the
+/// check takes, and little more where it asks for what no pattern can say.
 macro_rules! text_type {
-    ($(#[$doc:meta])* $name:ident, $check:expr) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])* $name:ident($longest:literal, $pattern:expr), $check:expr) => {
+        $(#[doc = $doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
         impl $name {
+            /// The most characters that it has.
+            pub const LONGEST: usize = $longest;
+
+            /// What it looks like (ECMA-262), as far as a pattern can say it.
+            #[cfg(not(target_arch = "wasm32"))]
+            pub const PATTERN: &str = $pattern;
+
             /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -74,11 +115,17 @@ macro_rules! text_type {
             type Error = String;
 
             fn try_from(text: String) -> Result<Self, String> {
-                let check: fn(&str) -> Result<(), String> = $check;
-                check(&text)?;
+                let check: fn(&str, usize) -> Result<(), String> = $check;
+                check(&text, Self::LONGEST)?;
                 Ok(Self(text))
             }
         }
+
+        schema!($name, concat!($($doc, "\n"),*), {
+            "type": "string",
+            "pattern": $name::PATTERN,
+            "maxLength": $name::LONGEST,
+        });
 
         impl TryFrom<&str> for $name {
             type Error = String;
@@ -105,10 +152,10 @@ macro_rules! text_type {
 text_type! {
     /// The name of a tenant, profile, PBX, account or rule: lower-case letters, digits, `-`, `_`
     /// and `.`, at most 64, starting with a letter or digit.
-    Id, |text| {
+    Id(64, "^[a-z0-9][a-z0-9_.-]*$"), |text, longest| {
         only(
             text,
-            64,
+            longest,
             |c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c),
             "lower-case letters, digits, '-', '_' and '.'",
         )?;
@@ -125,14 +172,14 @@ text_type! {
     ///
     /// RFC 3261's `user` without escapes, less what a PJSIP list or a phone's file would split at
     /// (`,`, `;`, `&`, `=`, `$`, `?`, `/`).
-    Username, |text| {
+    Username(64, "^[.]*[A-Za-z0-9_!~*'+-][A-Za-z0-9_.!~*'+-]*$"), |text, longest| {
         if text.bytes().all(|b| b == b'.') {
             // "." and ".." mean a place in a path, and ARI has names in paths.
             return Err("must not be only dots".to_owned());
         }
         only(
             text,
-            64,
+            longest,
             |c| c.is_ascii_alphanumeric() || "-_.!~*'+".contains(c),
             "ASCII letters, digits and -_.!~*'+",
         )
@@ -141,14 +188,14 @@ text_type! {
 
 text_type! {
     /// A name that people read on a display: any letter, at most 128 characters.
-    DisplayName, |text| one_line(text, 128)
+    DisplayName(128, one_line_pattern!("^", "$")), |text, longest| one_line(text, longest)
 }
 
 text_type! {
     /// An e-mail address, as Cloudflare Access has it: any letters but no white space, one `@` inside,
     /// at most 254 characters (RFC 5321, 4.5.3.1.3).
-    Email, |text| {
-        one_line(text, 254)?;
+    Email(254, "^[^@\\s]+@[^@\\s]+$"), |text, longest| {
+        one_line(text, longest)?;
         let whole = |(local, domain): (&str, &str)| {
             !local.is_empty() && !domain.is_empty() && !domain.contains('@')
         };
@@ -163,19 +210,19 @@ text_type! {
 text_type! {
     /// The common name of something that is no person at Cloudflare Access: the client id of a service
     /// token, or the name in a client certificate; at most 128 characters.
-    CommonName, |text| one_line(text, 128)
+    CommonName(128, one_line_pattern!("^", "$")), |text, longest| one_line(text, longest)
 }
 
 text_type! {
     /// What a key of a phone says: any letter, at most 64 characters.
-    Label, |text| one_line(text, 64)
+    Label(64, one_line_pattern!("^", "$")), |text, longest| one_line(text, longest)
 }
 
 text_type! {
     /// What a key dials or watches: a number, a star code, a SIP user or address.
-    Dial, |text| only(
+    Dial(128, "^[A-Za-z0-9+*#_.!~'@:-]+$"), |text, longest| only(
         text,
-        128,
+        longest,
         |c| c.is_ascii_alphanumeric() || "+*#-_.!~'@:".contains(c),
         "ASCII letters, digits and +*#-_.!~'@:",
     )
@@ -184,7 +231,7 @@ text_type! {
 text_type! {
     /// What a key is given: what it dials, watches or sends ([`Dial`]), or the URL that it calls up
     /// ([`WebUrl`]). Which of the two is up to what the key does.
-    ButtonValue, |text| match Dial::try_from(text) {
+    ButtonValue(512, "^([A-Za-z0-9+*#_.!~'@:-]{1,128}|[hH][tT][tT][pP][sS]?://[^\\s\"'#<>\\\\`{}@]+)$"), |text, _| match Dial::try_from(text) {
         Ok(_) => Ok(()),
         Err(wrong) => WebUrl::try_from(text).map(drop).map_err(|_| format!("{wrong}, or be a URL")),
     }
@@ -217,9 +264,9 @@ text_type! {
     /// Numbers that belong together: digits, `*`, `#`, `+`, `x` for any digit, sets such as `[2-9]`,
     /// and at the end `.` for any further digits (the common part of RFC 3435's digit maps and the
     /// vendors' own).
-    DialPattern, |text| {
-        if text.is_empty() || text.len() > 64 {
-            return Err("must have 1 to 64 characters".to_owned());
+    DialPattern(64, "^([0-9*#+x]|\\[([0-9]+|[0-8]-[1-9])\\])+[.]?$"), |text, longest| {
+        if text.is_empty() || text.len() > longest {
+            return Err(format!("must have 1 to {longest} characters"));
         }
         let mut rest = text.strip_suffix('.').unwrap_or(text);
         if rest.is_empty() {
@@ -250,10 +297,10 @@ text_type! {
 
 text_type! {
     /// The name of a parameter in a vendor's own words. Each vendor has a grammar of its own on top.
-    RawKey, |text| {
+    RawKey(128, "^[A-Za-z0-9_]([A-Za-z0-9_./\\[\\] -]*[A-Za-z0-9_./\\[\\]-])?$"), |text, longest| {
         only(
             text,
-            128,
+            longest,
             |c| c.is_ascii_alphanumeric() || "_.-/[] ".contains(c),
             "ASCII letters, digits, spaces and _.-/[]",
         )?;
@@ -268,14 +315,14 @@ text_type! {
 text_type! {
     /// The value of a parameter in a vendor's own words: one line of at most 512 characters, or
     /// nothing.
-    RawValue, |text| if text.is_empty() { Ok(()) } else { one_line(text, 512) }
+    RawValue(512, one_line_pattern!("^(", ")?$")), |text, longest| if text.is_empty() { Ok(()) } else { one_line(text, longest) }
 }
 
 text_type! {
     /// The number on the phone's box. Compared without regard to case.
-    Serial, |text| only(
+    Serial(64, "^[A-Za-z0-9_-]+$"), |text, longest| only(
         text,
-        64,
+        longest,
         |c| c.is_ascii_alphanumeric() || "-_".contains(c),
         "ASCII letters, digits, '-' and '_'",
     )
@@ -283,9 +330,9 @@ text_type! {
 
 text_type! {
     /// A site, region or country in a record or a rule: an [`Id`] in any case of letters.
-    Place, |text| only(
+    Place(64, "^[A-Za-z0-9_.-]+$"), |text, longest| only(
         text,
-        64,
+        longest,
         |c| c.is_ascii_alphanumeric() || "-_.".contains(c),
         "ASCII letters, digits, '-', '_' and '.'",
     )
@@ -293,7 +340,7 @@ text_type! {
 
 text_type! {
     /// A country (ISO 3166-1, alpha-2): two capital letters.
-    Country, |text| match text.as_bytes() {
+    Country(2, "^[A-Z]{2}$"), |text, _| match text.as_bytes() {
         [a, b] if a.is_ascii_uppercase() && b.is_ascii_uppercase() => Ok(()),
         _ => Err("must be two capital letters, such as DE".to_owned()),
     }
@@ -301,11 +348,11 @@ text_type! {
 
 text_type! {
     /// A host name (RFC 1123, fully spelled in ASCII) or an IPv4 or IPv6 address.
-    Host, |text| {
+    Host(253, "^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$"), |text, longest| {
         if text.parse::<std::net::IpAddr>().is_ok() {
             return Ok(());
         }
-        only(text, 253, |c| c.is_ascii_alphanumeric() || "-.".contains(c), "a host name or an address")?;
+        only(text, longest, |c| c.is_ascii_alphanumeric() || "-.".contains(c), "a host name or an address")?;
         let label_ok = |l: &str| !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-');
         // A name whose last label is a number would be read as a bad IPv4 address.
         let numeric_end = text.rsplit('.').next().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()));
@@ -319,8 +366,8 @@ text_type! {
 
 text_type! {
     /// A language tag of a phone's menus, such as `en`, `de` or `pt-BR` (BCP 47, the simple part).
-    Language, |text| {
-        only(text, 11, |c| c.is_ascii_alphanumeric() || c == '-', "letters, digits and '-'")?;
+    Language(11, "^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$"), |text, longest| {
+        only(text, longest, |c| c.is_ascii_alphanumeric() || c == '-', "letters, digits and '-'")?;
         let mut parts = text.split('-');
         if parts.next().is_some_and(|l| (2..=3).contains(&l.len()) && l.bytes().all(|b| b.is_ascii_lowercase()))
             && parts.all(|p| (2..=8).contains(&p.len()))
@@ -334,9 +381,9 @@ text_type! {
 
 text_type! {
     /// A dialplan context or an authentication realm of the PBX.
-    PbxWord, |text| only(
+    PbxWord(80, "^[A-Za-z0-9_.@:-]+$"), |text, longest| only(
         text,
-        80,
+        longest,
         |c| c.is_ascii_alphanumeric() || "-_.@:".contains(c),
         "ASCII letters, digits and -_.@:",
     )
@@ -346,9 +393,9 @@ text_type! {
     /// An `http:` or `https:` URL: a host, no user or password, no fragment, and only characters
     /// that end no line, quoted value or element in any vendor's file. What else a URL needs can be
     /// percent-encoded.
-    WebUrl, |text| {
-        if text.len() > 512 {
-            return Err("must have at most 512 characters".to_owned());
+    WebUrl(512, "^[hH][tT][tT][pP][sS]?://[^\\s\"'#<>\\\\`{}@/?]+([/?][^\\s\"'#<>\\\\`{}]*)?$"), |text, longest| {
+        if text.len() > longest {
+            return Err(format!("must have at most {longest} characters"));
         }
         if !text.bytes().all(|b| b.is_ascii_graphic() && !b"\"'<>\\`{}".contains(&b)) {
             return Err("may hold only ASCII without spaces, quotes, braces, <, > and backslash".to_owned());
@@ -442,8 +489,8 @@ impl Language {
 
 text_type! {
     /// A time zone of the IANA database, such as `Europe/Berlin`.
-    ZoneName, |text| {
-        only(text, 64, |c| c.is_ascii_alphanumeric() || "+-_/".contains(c), "the name of an IANA time zone")?;
+    ZoneName(64, "^[A-Za-z0-9+_/-]+$"), |text, longest| {
+        only(text, longest, |c| c.is_ascii_alphanumeric() || "+-_/".contains(c), "the name of an IANA time zone")?;
         if crate::zone::known(text) {
             Ok(())
         } else {

@@ -129,6 +129,7 @@ fn is_zero(count: &u32) -> bool {
 
 /// What a run did at one PBX.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct PbxSummary {
     /// `ok`, or why not everything was seen or done: one of a handful of texts without any secret.

@@ -26,6 +26,15 @@ impl Timestamp {
     }
 }
 
+schema!(Timestamp, "A time (RFC 3339) in UTC, to the second; not before 1970.", {
+    "type": "string",
+    "format": "date-time",
+    "pattern": concat!(
+        "^(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])",
+        "T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)([.][0-9]+)?Z$"
+    ),
+});
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self > Self::LAST {
@@ -71,11 +80,20 @@ impl Hours {
     }
 }
 
+/// The shortest and the longest session.
+const HOURS: std::ops::RangeInclusive<u64> = 1..=168;
+
+schema!(Hours, "Whole hours: a session outlives no week.", {
+    "type": "integer",
+    "minimum": HOURS.start(),
+    "maximum": HOURS.end(),
+});
+
 impl TryFrom<u64> for Hours {
     type Error = &'static str;
 
     fn try_from(hours: u64) -> Result<Self, Self::Error> {
-        if (1..=168).contains(&hours) {
+        if HOURS.contains(&hours) {
             Ok(Self(hours))
         } else {
             Err("must be between 1 and 168 hours")
@@ -98,6 +116,14 @@ pub struct Span {
 
 /// 30 days: a window longer than a delivery takes is an open door.
 const LONGEST_SPAN_S: u64 = 30 * 86_400;
+
+schema!(Span, "A length of time: a whole number and m, h or d; 1m to 30d.", {
+    "type": "string",
+    "pattern": concat!(
+        "^0*(([1-9][0-9]{0,3}|[1-3][0-9]{4}|4[0-2][0-9]{3}|43[01][0-9]{2}|43200)m",
+        "|([1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)h|([1-9]|[12][0-9]|30)d)$"
+    ),
+});
 
 impl TryFrom<String> for Span {
     type Error = &'static str;

@@ -136,12 +136,6 @@ pub async fn rotate<W: World>(
     request: &Request,
     id: &str,
 ) -> Result<Response<Vec<u8>>, Failure> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Rotate {
-        #[serde(default)]
-        now: bool,
-    }
     let Rotate { now } = body::parse(body::object(request)?)?;
     let password = Secret::generate(world)?.reveal().to_owned();
     let patch = Map::from_iter([(PASSWORD.to_owned(), password.into())]);
@@ -179,14 +173,30 @@ pub async fn rotate<W: World>(
     Ok(response)
 }
 
+/// What `POST /accounts/{id}/rotate` takes.
+#[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "RotateAccount"))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rotate {
+    /// True: what was good before ends at once. Default false: when the phones have the new one.
+    #[serde(default)]
+    now: bool,
+}
+
 /// The answer of `POST /accounts/{id}/rotate`.
 #[derive(Serialize)]
-struct Rotated<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "RotatedAccount"))]
+pub(crate) struct Rotated<'a> {
+    /// The account.
     id: &'a str,
+    /// Its revision now; the `ETag`, without its quotes.
     revision: u64,
     /// When the last of the former passwords ends, if the phones do not have the new one before.
     #[serde(skip_serializing_if = "Option::is_none")]
     former_until: Option<Timestamp>,
+    /// Until when what follows from it is done, if it is not yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     visible_by: Option<Timestamp>,
 }

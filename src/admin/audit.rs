@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use http::{Response, StatusCode};
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::problem::{Failure, Kind as ProblemKind, Problem};
 use super::save::Context;
@@ -134,10 +133,12 @@ pub async fn answer<W: World>(
     let owner = match (own, question.tenant.as_ref()) {
         (Some(own), Some(asked)) if own != asked => {
             // Another tenant's looks like that of a tenant that nothing ever happened to.
-            let nothing = if question.verify {
-                verified(&End::default())
-            } else {
-                json!({ "items": [] })
+            if question.verify {
+                return super::json(StatusCode::OK, &verified(&End::default()));
+            }
+            let nothing = List {
+                items: Vec::new(),
+                cursor: None,
             };
             return super::json(StatusCode::OK, &nothing);
         }
@@ -188,20 +189,29 @@ impl Cursor {
 
 /// An event as the list shows it; one that waits has no number and no hash yet.
 #[derive(Serialize)]
-struct Shown {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "AuditEntry"))]
+pub(crate) struct Shown {
+    /// Its number in the chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<u64>,
+    /// Names it, and sorts by time.
     id: String,
     #[serde(flatten)]
     event: Event,
+    /// SHA-256 of the hash before it and this entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     hash: Option<String>,
 }
 
 /// The answer of `GET /audit`.
 #[derive(Serialize)]
-struct List {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "AuditPage"))]
+pub(crate) struct List {
+    /// The entries, newest first.
     items: Vec<Shown>,
+    /// The parameter `cursor` of the call that goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
 }
@@ -362,13 +372,53 @@ impl<W: World> Search<'_, W> {
     }
 }
 
-fn verified(end: &End) -> serde_json::Value {
-    let head = (end.seq > 0).then_some(end.hash.as_str());
-    json!({ "verified": true, "entries": end.seq, "head": head })
+/// How far a chain is whole: the answer of `GET /audit?verify=1`.
+#[derive(Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(untagged)]
+pub(crate) enum Verification {
+    /// To its end.
+    Whole {
+        /// True.
+        verified: bool,
+        /// How many entries it has.
+        entries: u64,
+        /// The hash of the last one; null if there is none.
+        head: Option<String>,
+    },
+    /// So far.
+    Part {
+        /// How many entries that are.
+        entries: u64,
+        /// The parameter of the call that goes on.
+        cursor: String,
+    },
+    /// It is not.
+    Broken {
+        /// False.
+        verified: bool,
+        /// Which entry was changed, removed, swapped or is missing at the end; 0: what is signed is not what
+        /// we signed.
+        at: u64,
+        /// What is wrong there.
+        why: &'static str,
+    },
 }
 
-fn not_verified(broken: &Break) -> serde_json::Value {
-    json!({ "verified": false, "at": broken.at, "why": broken.why })
+fn verified(end: &End) -> Verification {
+    Verification::Whole {
+        verified: true,
+        entries: end.seq,
+        head: (end.seq > 0).then(|| end.hash.clone()),
+    }
+}
+
+fn not_verified(broken: &Break) -> Verification {
+    Verification::Broken {
+        verified: false,
+        at: broken.at,
+        why: broken.why,
+    }
 }
 
 /// Where a verification goes on: `{page}.{seq}.{hash}` of what was verified last.
@@ -415,7 +465,10 @@ async fn verify<W: World>(
         Followed::All(end) => verified(&end),
         Followed::Part(end) => {
             let cursor = format!("{}.{}.{}", end.page, end.seq, end.hash);
-            json!({ "entries": end.seq, "cursor": cursor })
+            Verification::Part {
+                entries: end.seq,
+                cursor,
+            }
         }
         Followed::Broken(broken) => {
             let at = broken.at.to_string();

@@ -56,6 +56,17 @@ pub fn object(request: &Request) -> Result<Map<String, Value>, Problem> {
     object_of(&request.body, "the body")
 }
 
+/// Reads a JSON object that must be there: a record that is put without its body would be an empty one.
+///
+/// # Errors
+/// A [`Problem`] as of [`object`], or if there is nothing.
+pub fn given(request: &Request) -> Result<Map<String, Value>, Problem> {
+    if request.body.is_empty() {
+        return Err(Problem::new(Kind::BadJson, "there is no body"));
+    }
+    object(request)
+}
+
 /// Reads the JSON object that some bytes are; `what` they are called.
 ///
 /// # Errors

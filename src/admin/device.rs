@@ -104,12 +104,6 @@ pub async fn act<W: World>(
     mac: Mac,
     action: &str,
 ) -> Result<Response<Vec<u8>>, Failure> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Arm {
-        /// As in a device's record, where it opens a window on create.
-        arm: Option<Span>,
-    }
     super::no_parameters(request)?;
     let (mut span, mut place) = (0, None);
     match action {
@@ -169,12 +163,37 @@ pub async fn act<W: World>(
     super::json(StatusCode::OK, &answer)
 }
 
+/// What `POST /devices/{mac}/arm` takes.
+#[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Arm {
+    /// How long the window stays open. Default: a day.
+    arm: Option<Span>,
+}
+
+/// The place that an admin releases a phone at: one or both, as the device's status has it under `quarantine`.
+#[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Release {
+    /// ISO 3166 country.
+    country: Option<String>,
+    /// The number of the autonomous system.
+    asn: Option<u32>,
+}
+
 /// The answer of `POST /devices/{mac}/arm|rotate|revoke|release`: how the device can be reached now.
 #[derive(Serialize)]
-struct Acted {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "DeviceAccess"))]
+pub(crate) struct Acted {
+    /// The device.
     mac: Mac,
+    /// Until when the window is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     armed_until: Option<Timestamp>,
+    /// Until when the former tokens go on serving.
     #[serde(skip_serializing_if = "Option::is_none")]
     former_until: Option<Timestamp>,
 }
@@ -239,12 +258,6 @@ pub fn revoke(stored: &mut Stored<Device>, key: KeyId) {
 
 /// Reads which place an admin releases a phone at.
 fn released(request: &Request) -> Result<Whereabouts, Problem> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Release {
-        country: Option<String>,
-        asn: Option<u32>,
-    }
     let Release { country, asn } = body::parse(body::object(request)?)?;
     if country.is_none() && asn.is_none() {
         let detail = "must say where, as the device's status has it under quarantine";
@@ -357,22 +370,33 @@ pub async fn files<W: World>(
 
 /// The answer of `GET /devices/{mac}/files`.
 #[derive(Serialize)]
-struct Files<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "DeviceFiles"))]
+pub(crate) struct Files<'a> {
     /// Rises with every change of any byte.
     version: u64,
+    /// When they were made.
     made_at: Timestamp,
     /// The revisions of the shared records in them, by key.
     made_of: &'a BTreeMap<String, u64>,
     /// What the phone asks for first.
     boot: String,
+    /// The files.
     items: Vec<ShownFile<'a>>,
 }
 
+/// One file of a phone.
 #[derive(Serialize)]
-struct ShownFile<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "DeviceFile"))]
+pub(crate) struct ShownFile<'a> {
+    /// What it is called here.
     name: &'static str,
+    /// The `Content-Type` that the phone gets.
     content_type: &'static str,
+    /// Its length in bytes.
     length: u64,
+    /// The `ETag` that the phone gets.
     etag: &'a str,
 }
 

@@ -31,8 +31,10 @@ use crate::vendor;
 
 /// A phone's request as an admin describes it. Everything is optional.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "PhoneRequest"))]
 #[serde(deny_unknown_fields)]
-struct Described {
+pub(crate) struct Described {
     /// `mac=` of the query, in any spelling.
     mac: Option<String>,
     /// `serial=` of the query.
@@ -113,13 +115,16 @@ impl Described {
 
 /// What becomes of a request.
 #[derive(Debug, Serialize)]
-struct Explained {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Explanation"))]
+pub(crate) struct Explained {
     /// Who the phone says it is, and where each of that comes from.
     identified: Identity,
     /// Each rule that may decide the URL, and why it does or does not.
     rules: Vec<ShownRule>,
     /// Each proof, and why it holds or does not.
     proofs: Vec<Weighed>,
+    /// What is decided.
     decision: Decision,
     /// Why, in words.
     reason: &'static str,
@@ -141,8 +146,9 @@ struct Explained {
 
 /// What is decided.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-enum Decision {
+pub(crate) enum Decision {
     /// It is told where its files are.
     Redirected,
     /// The same, and it would use up the window.
@@ -157,10 +163,16 @@ enum Decision {
     Refused,
 }
 
+/// A rule that may decide the URL.
 #[derive(Debug, Serialize)]
-struct ShownRule {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "WeighedRule"))]
+pub(crate) struct ShownRule {
+    /// The rule.
     id: Id,
+    /// Where it sends.
     url: String,
+    /// Its priority.
     priority: i32,
     /// How many fields match; absent if one does not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -172,9 +184,14 @@ struct ShownRule {
     chosen: bool,
 }
 
+/// A file of the device.
 #[derive(Debug, Serialize)]
-struct ShownFile {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "ExplainedFile"))]
+pub(crate) struct ShownFile {
+    /// What it is called here.
     name: &'static str,
+    /// The `Content-Type` that the phone gets.
     content_type: &'static str,
 }
 

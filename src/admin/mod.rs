@@ -14,8 +14,8 @@ pub mod managed;
 pub mod models;
 pub mod plan;
 pub mod problem;
-mod resync;
-mod rollout;
+pub(crate) mod resync;
+pub(crate) mod rollout;
 pub mod route;
 pub mod save;
 pub mod session;
@@ -205,8 +205,8 @@ async fn one<R: Managed, W: World>(
             response.headers_mut().remove(http::header::CONTENT_TYPE);
             return Ok(response);
         }
-        Method::PUT => Change::Put(body::object(request)?),
-        Method::PATCH => Change::Patch(body::object(request)?),
+        Method::PUT => Change::Put(body::given(request)?),
+        Method::PATCH => Change::Patch(body::given(request)?),
         _ => return Err(Problem::method("GET, HEAD, PUT, PATCH, DELETE").into()),
     };
     let Saved {

@@ -10,16 +10,24 @@ use crate::record::settings::Setting;
 use crate::request::Request;
 use crate::vendor::{CertificateMac, Generation, VendorId};
 
+/// The catalogue.
 #[derive(Serialize)]
-struct Models {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub(crate) struct Models {
+    /// The models.
     items: Vec<ShownModel>,
 }
 
 /// A model as `GET /models` shows it.
 #[derive(Serialize)]
-struct ShownModel {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Model"))]
+pub(crate) struct ShownModel {
+    /// Who makes it.
     vendor: VendorId,
+    /// Its name in records.
     model: &'static str,
+    /// Which syntax and file names its firmware knows.
     generation: Generation,
     /// How many accounts it registers.
     lines: u8,
@@ -27,6 +35,7 @@ struct ShownModel {
     keys: u16,
     /// How many expansion modules it takes, and how many keys each has.
     modules: u8,
+    /// How many keys each expansion module has.
     module_keys: u16,
     /// What its keys can do.
     buttons: &'static [Function],
@@ -38,6 +47,7 @@ struct ShownModel {
     certificate_mac: CertificateMac,
     /// The `Event` of a NOTIFY that makes it fetch, and of one that makes it start anew.
     resync_event: &'static str,
+    /// The `Event` of a NOTIFY that makes it start anew.
     reboot_event: &'static str,
 }
 

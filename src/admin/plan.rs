@@ -28,8 +28,12 @@ const TOMBSTONES: usize = 100;
 
 /// The answer of `GET /pbxes/{pbx}/plan`.
 #[derive(Serialize)]
-struct Answer<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Plan"))]
+pub(crate) struct Answer<'a> {
+    /// The PBX.
     pbx: &'a Id,
+    /// Whether it may be changed.
     mode: Mode,
     /// `ok`, or why nothing can be concluded from what the PBX says.
     outcome: &'a str,
@@ -39,32 +43,47 @@ struct Answer<'a> {
     actions: Vec<Shown<'a>>,
     /// What waits: the first 100.
     waits: &'a [Wait],
+    /// What is to be deleted there, now or later.
     tombstones: Tombstones<'a>,
     /// That the last run found it failing.
     #[serde(skip_serializing_if = "Option::is_none")]
     failing: Option<Failing>,
 }
 
+/// One thing that is to be done.
 #[derive(Serialize)]
-struct Shown<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "PlannedAction"))]
+pub(crate) struct Shown<'a> {
+    /// `create`, `mend`, `adopt`, `check` or `delete`.
     action: &'static str,
+    /// The name at the PBX.
     username: &'a Username,
+    /// The account that it is of.
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<&'a Id>,
+    /// Why.
     because: &'static str,
 }
 
+/// Names that are to be deleted at a PBX.
 #[derive(Serialize)]
-struct Tombstones<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub(crate) struct Tombstones<'a> {
+    /// How many there are.
     count: usize,
     /// What names all of them in `POST /pbxes/{pbx}/confirm`; none if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     confirm: Option<String>,
+    /// The first 100.
     first: Vec<Tombstone<'a>>,
 }
 
+/// A name that is to be deleted.
 #[derive(Serialize)]
-struct Tombstone<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub(crate) struct Tombstone<'a> {
+    /// The name.
     username: &'a Username,
     /// When it was put.
     at: Timestamp,
@@ -136,8 +155,9 @@ pub async fn show<W: World>(
 
 /// What an admin confirms: what a plan showed as `confirm` beside what is held or waits.
 #[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Confirm {
+pub(crate) struct Confirm {
     /// Of the deletes: they neither are held nor wait for their grace then.
     deletes: Option<String>,
     /// Of the phones that went offline: it is believed at once.
@@ -146,7 +166,9 @@ struct Confirm {
 
 /// The answer of `POST /pbxes/{pbx}/confirm`.
 #[derive(Serialize)]
-struct ConfirmAnswer {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Confirmed"))]
+pub(crate) struct ConfirmAnswer {
     /// How many deletes the next run may do, all together.
     deletes: usize,
     /// Whether the next run believes that the phones are offline.

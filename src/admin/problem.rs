@@ -68,6 +68,33 @@ impl Kind {
         Self::Unavailable,
     ];
 
+    /// Its stable name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let (_, name, _) = self.parts();
+        name
+    }
+
+    /// What it is, in a few words.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        let (.., title) = self.parts();
+        title
+    }
+
+    /// The status of its answers.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        let (status, ..) = self.parts();
+        status
+    }
+
+    /// The `type` in its answers.
+    #[must_use]
+    pub fn urn(self) -> String {
+        format!("urn:dialtone:problem:{}", self.name())
+    }
+
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::BadJson => (
@@ -145,6 +172,7 @@ impl Kind {
 
 /// One field and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct FieldError {
     /// Where in the body (RFC 6901).
     pub pointer: String,
@@ -165,13 +193,21 @@ impl FieldError {
 
 /// A refusal as JSON.
 #[derive(Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Problem"))]
 pub struct Shown<'a> {
+    /// The kind of problem.
     r#type: String,
+    /// The kind in a few words.
     title: &'static str,
+    /// The status of the answer.
     status: u16,
+    /// What it is this time.
     detail: &'a str,
+    /// Names the request, as the header `X-Request-Id` and the logs do.
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<String>,
+    /// The fields that are wrong: all at once.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
 }
@@ -232,18 +268,16 @@ impl Problem {
     /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        let (status, ..) = self.kind.parts();
-        status
+        self.kind.status()
     }
 
     /// The members of the answer.
     #[must_use]
     pub fn shown(&self) -> Shown<'_> {
-        let (status, name, title) = self.kind.parts();
         Shown {
-            r#type: format!("urn:dialtone:problem:{name}"),
-            title,
-            status: status.as_u16(),
+            r#type: self.kind.urn(),
+            title: self.kind.title(),
+            status: self.kind.status().as_u16(),
             detail: &self.detail,
             instance: None,
             errors: &self.errors,

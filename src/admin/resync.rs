@@ -21,10 +21,14 @@ use crate::tick::tell::{self, Shown, Teller};
 
 /// The answer: what the PBX of each line said. That it was sent does not say that the phone fetched.
 #[derive(Serialize)]
-struct Answer<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "ResyncAnswer"))]
+pub(crate) struct Answer<'a> {
+    /// The device.
     mac: Mac,
     /// The version of the files that there are.
     version: Option<u64>,
+    /// What happened on each line.
     lines: Vec<Shown<'a>>,
 }
 

@@ -23,6 +23,8 @@ use crate::vendor::Objection;
 
 /// Who is logged in, as answers show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Session"))]
 pub struct Shown<'a> {
     /// The user.
     pub account: &'a Id,
@@ -46,7 +48,10 @@ impl<'a> Shown<'a> {
 
 /// The answer of `GET|PUT /devices/{mac}/session`.
 #[derive(Serialize)]
-struct Answer<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "SessionAnswer"))]
+pub(crate) struct Answer<'a> {
+    /// The device.
     mac: Mac,
     #[serde(flatten)]
     session: Shown<'a>,
@@ -120,18 +125,24 @@ async fn show<W: World>(
     json(StatusCode::OK, &answer)
 }
 
+/// What `PUT /devices/{mac}/session` takes.
+#[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "BeginSession"))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Begin {
+    /// The user who is logged in.
+    account: Id,
+    /// For how many hours. Default: those of the tenant.
+    hours: Option<Hours>,
+}
+
 async fn begin<W: World>(
     world: &W,
     context: &Context,
     request: &Request,
     mac: Mac,
 ) -> Result<Response<Vec<u8>>, Failure> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Begin {
-        account: Id,
-        hours: Option<Hours>,
-    }
     let Begin { account, hours } = body::parse(body::object(request)?)?;
     let no_desk = || Problem::new(ProblemKind::InUse, "the device is not for hot-desking");
     let stored = device::load(world, context, mac).await?;

@@ -288,17 +288,27 @@ fn run_of<'a>(
 
 /// The answer of `GET /devices/{mac}/status`.
 #[derive(Serialize)]
-struct DeviceStatus<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub(crate) struct DeviceStatus<'a> {
+    /// The device.
     mac: Mac,
+    /// How far it is: `unseen`, `redirected`, `booted`, `configured`, `registered` or `offline`.
     status: &'static str,
+    /// Since when.
     since: Option<Timestamp>,
+    /// When it did what.
     timeline: Timeline,
     /// What is the matter, first what is to be done first.
     diagnoses: Vec<Diagnosis>,
+    /// What its PBX says of each line.
     lines: Vec<ShownLine<'a>>,
+    /// The version of its files.
     version: Option<u64>,
+    /// Whether its token was ever used.
     token_used: bool,
+    /// The proofs that would let it in now.
     ways_in: Vec<Proof>,
+    /// The window that an admin opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<&'a Window>,
     /// Callers that came for a window that another one had claimed.
@@ -309,6 +319,7 @@ struct DeviceStatus<'a> {
     refused: Option<ShownRefusal<'a>>,
     /// Where it fetched files from so far.
     places: &'a [Whereabouts],
+    /// Where it may not have anything from.
     #[serde(skip_serializing_if = "Option::is_none")]
     quarantine: Option<&'a Quarantine>,
     /// Who is logged in.
@@ -325,10 +336,13 @@ struct DeviceStatus<'a> {
 /// When a phone did what. `booted` and `configured` are the first fetches of the newest version that it
 /// fetched.
 #[derive(Serialize)]
-struct Timeline {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub(crate) struct Timeline {
     /// When it was first told where its files are.
     redirected: Option<Timestamp>,
+    /// When it fetched its BootFile.
     booted: Option<Sighting>,
+    /// When it fetched its ACC.
     configured: Option<Sighting>,
     #[serde(flatten)]
     comings: Comings,
@@ -336,7 +350,8 @@ struct Timeline {
 
 /// When phones came and went at their PBXes.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-struct Comings {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub(crate) struct Comings {
     /// For the first time.
     first_registered: Option<Timestamp>,
     /// The last time that one came.
@@ -377,9 +392,14 @@ impl Comings {
 
 /// A refusal, without whose device it was.
 #[derive(Serialize)]
-struct ShownRefusal<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Refusal"))]
+pub(crate) struct ShownRefusal<'a> {
+    /// When.
     at: Timestamp,
+    /// Why.
     why: &'static str,
+    /// From which source address.
     source: &'a str,
     /// How often that was written down: each caller and reason at most every ten minutes.
     times: u32,
@@ -396,18 +416,29 @@ impl<'a> ShownRefusal<'a> {
     }
 }
 
+/// Something odd about who is registered on a line.
 #[derive(Serialize)]
-struct ShownFinding<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "LineFinding"))]
+pub(crate) struct ShownFinding<'a> {
+    /// The line.
     line: u8,
     #[serde(flatten)]
     finding: &'a Finding,
 }
 
+/// What a PBX says of a line.
 #[derive(Serialize)]
-struct ShownLine<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "LineStatus"))]
+pub(crate) struct ShownLine<'a> {
+    /// Which line.
     line: u8,
+    /// Its account.
     account: &'a Id,
+    /// `online`, `offline`, `shared` or `unknown`.
     state: &'static str,
+    /// Since when.
     since: Option<Timestamp>,
 }
 
@@ -518,17 +549,27 @@ pub async fn account<W: World>(
 
 /// The answer of `GET /accounts/{account}/status`.
 #[derive(Serialize)]
-struct AccountStatus<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub(crate) struct AccountStatus<'a> {
+    /// The account.
     id: &'a str,
+    /// `online`, `offline` or `unknown`.
     status: &'static str,
+    /// Since when.
     since: Option<Timestamp>,
+    /// Whether it ever registered.
     ever_online: bool,
+    /// When it came and went.
     timeline: Comings,
     /// What is the matter with it, whichever phone it is on.
     diagnoses: Vec<Diagnosis>,
+    /// The devices that have it.
     devices: &'a BTreeSet<Mac>,
+    /// Its PBX.
     pbx: &'a Id,
+    /// Its name there.
     username: &'a Username,
+    /// Whether the PBX may be changed.
     mode: Mode,
     /// What is at the PBX; null if nothing is as far as is known.
     pushed: Option<ShownPushed>,
@@ -542,8 +583,11 @@ struct AccountStatus<'a> {
     former_names: Vec<FormerName<'a>>,
 }
 
+/// An account at its PBX.
 #[derive(Serialize)]
-struct ShownPushed {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Pushed"))]
+pub(crate) struct ShownPushed {
     /// Since when it is there without a break.
     since: Option<Timestamp>,
     /// When it was last seen to be there.
@@ -552,33 +596,50 @@ struct ShownPushed {
     current: bool,
 }
 
+/// What keeps an account from its PBX.
 #[derive(Serialize)]
-struct ShownTrouble {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Trouble"))]
+pub(crate) struct ShownTrouble {
+    /// Why.
     why: reconcile::Why,
     /// How often in a row.
     times: u32,
+    /// When it is tried next.
     next_try: Timestamp,
 }
 
+/// A former password that still works.
 #[derive(Serialize)]
-struct ShownFormer {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "FormerPassword"))]
+pub(crate) struct ShownFormer {
     /// When it was replaced.
     since: Timestamp,
     /// When it ends at the latest.
     until: Timestamp,
 }
 
+/// A former name at a PBX.
 #[derive(Serialize)]
-struct FormerName<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub(crate) struct FormerName<'a> {
+    /// The PBX.
     pbx: &'a Id,
+    /// The name.
     username: &'a Username,
 }
 
 /// What is said of an account that was deleted.
 #[derive(Serialize)]
-struct DeletedStatus<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "DeletedAccountStatus"))]
+pub(crate) struct DeletedStatus<'a> {
+    /// The account.
     id: &'a str,
+    /// `deleted`.
     status: &'static str,
+    /// Since when.
     since: Option<Timestamp>,
     /// The names that are still to be deleted at the PBX.
     tombstones: Vec<Username>,
@@ -586,13 +647,16 @@ struct DeletedStatus<'a> {
 
 /// The answer of `GET /status`.
 #[derive(Serialize)]
-struct Overview<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub(crate) struct Overview<'a> {
     /// How many of the devices that were looked at are how far.
     devices: BTreeMap<&'static str, u32>,
     /// Whether that was all of them.
     complete: bool,
+    /// The parameter `cursor` of the call that goes on counting.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<&'a str>,
+    /// The last run of the scheduled handler.
     reconcile: Option<ShownRun>,
     /// For callers of all tenants.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -601,18 +665,26 @@ struct Overview<'a> {
 
 /// A run of the scheduled handler. A tenant sees of it what concerns its PBXes.
 #[derive(Serialize)]
-struct ShownRun {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Run"))]
+pub(crate) struct ShownRun {
+    /// When it began.
     at: Timestamp,
+    /// `ok`, or why the accounts could not be listed.
     accounts: String,
+    /// Saves that were cut off and that it finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     finished: Option<u32>,
+    /// Those that are left.
     #[serde(skip_serializing_if = "Option::is_none")]
     unfinished: Option<u32>,
-    /// Changes of profiles that not everybody has yet.
+    /// Roll-outs of profiles and templates that not everybody has yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     rollouts: Option<u32>,
+    /// How many calls it made to what is outside of the Worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     calls: Option<u32>,
+    /// What it did at each PBX.
     pbxes: BTreeMap<Id, tick::PbxSummary>,
 }
 

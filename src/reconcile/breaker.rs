@@ -57,6 +57,8 @@ impl Lost {
 
 /// Of what it is too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "BreakerScope"))]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Of the PBX's accounts, or of its phones.
@@ -78,6 +80,7 @@ impl Scope {
 
 /// Something that is held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Held {
     /// Of what it is too much.
     pub scope: Scope,
@@ -93,6 +96,7 @@ pub struct Held {
 
 /// What is held at a PBX.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Breaker {
     /// Deletes.

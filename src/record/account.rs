@@ -14,6 +14,7 @@ use crate::time::Timestamp;
 
 /// A SIP user at a PBX.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Account {
     /// The tenant that owns it.
@@ -40,6 +41,10 @@ pub struct Account {
     /// The PIN of hot-desking: without one the user logs in nowhere. Written, never read back; an
     /// empty one takes away the one that is stored.
     #[serde(default, skip_serializing, deserialize_with = "secret_or_empty")]
+    #[cfg_attr(
+        not(target_arch = "wasm32"),
+        schemars(with = "Option<crate::secret::SecretOrEmpty>")
+    )]
     pub pin: Option<Secret>,
     /// The keys of a hot-desking phone while the user is logged in there; the user has one line, 1.
     /// Empty: the phone's own keys.

@@ -19,6 +19,7 @@ use crate::vendor::VendorId;
 
 /// Whose phone it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum UserType {
     /// One user's, or a room's.
@@ -41,6 +42,7 @@ impl UserType {
 
 /// An account on a device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Line {
     /// Which of the phone's lines, from 1.
@@ -54,6 +56,7 @@ pub struct Line {
 
 /// What a key does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Function {
     /// Takes and makes calls on a line.
@@ -152,6 +155,7 @@ impl Function {
 
 /// One key of a device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Button {
     /// The expansion module that the key is on, from 1; absent: on the phone.
@@ -175,6 +179,7 @@ pub struct Button {
 
 /// One phone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Device {
     /// The tenant that owns it.
@@ -292,6 +297,7 @@ pub struct DeviceState {
 
 /// Callers that came for a window that another one had claimed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Contested {
     /// The last time, at most once a minute.
     pub at: Timestamp,
@@ -303,6 +309,7 @@ pub struct Contested {
 
 /// Where requests come from, as coarsely as the platform says it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Whereabouts {
     /// ISO 3166 country.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -314,6 +321,7 @@ pub struct Whereabouts {
 
 /// A phone in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Quarantine {
     /// Since when.
     pub at: Timestamp,
@@ -483,6 +491,7 @@ pub struct Former {
 
 /// A time within which the first caller is taken for the phone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Window {
     /// When it ends.
     pub until: Timestamp,
@@ -493,6 +502,7 @@ pub struct Window {
 
 /// The one caller that a window let in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Claim {
     /// When.
     pub at: Timestamp,
@@ -516,6 +526,7 @@ pub struct Seen {
 
 /// A first fetch of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Sighting {
     /// When.
     pub at: Timestamp,

@@ -13,6 +13,7 @@ use crate::text::{Host, Id, PbxWord, Username, WebUrl};
 
 /// Whether Dialtone changes the PBX.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Reads who is registered, changes nothing.
@@ -38,6 +39,7 @@ impl Mode {
 
 /// What carries SIP.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Transport {
     /// UDP.
@@ -72,6 +74,7 @@ impl Transport {
 
 /// Whether speech is encrypted with keys from SDP (RFC 4568).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Srtp {
     /// Never.
@@ -85,6 +88,7 @@ pub enum Srtp {
 
 /// How phones reach the PBX.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Sip {
     /// The registrar.
@@ -139,6 +143,7 @@ impl Sip {
 
 /// Asterisk's manager interface over HTTP.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Ami {
     /// The address above `/rawman`.
@@ -152,6 +157,7 @@ pub struct Ami {
 
 /// An Asterisk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Pbx {
     /// The tenant that owns it.
@@ -201,6 +207,16 @@ impl Pbx {
 #[serde(try_from = "BTreeMap<String, Secret>")]
 pub struct Headers(BTreeMap<String, Secret>);
 
+/// The most headers that a PBX has.
+const MOST_HEADERS: usize = 8;
+
+schema!(Headers, "Headers by name, each a valid HTTP name with a visible value.", {
+    "type": "object",
+    "propertyNames": { "pattern": "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$" },
+    "additionalProperties": { "type": "string", "pattern": "^[ -~]+$", "maxLength": 128 },
+    "maxProperties": MOST_HEADERS,
+});
+
 impl Headers {
     /// The headers as one text, to be sealed: a JSON object.
     #[must_use]
@@ -219,7 +235,7 @@ impl TryFrom<BTreeMap<String, Secret>> for Headers {
     type Error = &'static str;
 
     fn try_from(headers: BTreeMap<String, Secret>) -> Result<Self, Self::Error> {
-        if headers.len() > 8 {
+        if headers.len() > MOST_HEADERS {
             return Err("must be at most 8 headers");
         }
         for (name, value) in &headers {

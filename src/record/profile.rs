@@ -13,6 +13,7 @@ use crate::text::{DisplayName, Id};
 
 /// Settings with a name, shared by the devices that refer to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// The tenant that owns it.

@@ -10,6 +10,7 @@ use crate::vendor::VendorId;
 
 /// Sends the devices that match to a URL.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// What a device must be for the rule to hold. Empty: every device.
@@ -24,6 +25,7 @@ pub struct Rule {
 
 /// The fields of a rule; each that is present must be equal, without regard to case.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Match {
     /// The device's tenant.

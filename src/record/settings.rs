@@ -19,6 +19,7 @@ macro_rules! settings {
         /// Settings of a phone. What is absent comes from the level below: device, site, model, profile,
         /// tenant, defaults.
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+        #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
         #[serde(deny_unknown_fields)]
         pub struct Settings {
             $($(#[$doc])*
@@ -27,9 +28,17 @@ macro_rules! settings {
             /// The password of the phone's own administrator. Written, never read back; an empty one
             /// takes away the one that is stored.
             #[serde(default, skip_serializing, deserialize_with = "secret_or_empty")]
+            #[cfg_attr(
+                not(target_arch = "wasm32"),
+                schemars(with = "Option<crate::secret::SecretOrEmpty>")
+            )]
             pub admin_password: Option<Secret>,
             /// The password of the phone's user, likewise.
             #[serde(default, skip_serializing, deserialize_with = "secret_or_empty")]
+            #[cfg_attr(
+                not(target_arch = "wasm32"),
+                schemars(with = "Option<crate::secret::SecretOrEmpty>")
+            )]
             pub user_password: Option<Secret>,
             /// Parameters in a vendor's own words, by vendor and name, for what stands nowhere else
             /// here. The phones of other vendors do not get them.
@@ -160,6 +169,11 @@ settings! {
     web_ui: WebUi(bool),
 }
 
+schema!(Setting, "A setting by its name in a record.", {
+    "type": "string",
+    "enum": Setting::ALL.iter().map(|setting| setting.name()).collect::<Vec<_>>(),
+});
+
 impl Serialize for Setting {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
@@ -260,6 +274,20 @@ impl Settings {
 )]
 pub struct RawKeys(BTreeMap<RawKey, RawValue>);
 
+/// The most parameters that stand under one vendor.
+const MOST_RAW: usize = 200;
+
+schema!(RawKeys, "Parameters in a vendor's own words, by name.", {
+    "type": "object",
+    "propertyNames": { "pattern": RawKey::PATTERN, "maxLength": RawKey::LONGEST },
+    "additionalProperties": {
+        "type": "string",
+        "pattern": RawValue::PATTERN,
+        "maxLength": RawValue::LONGEST,
+    },
+    "maxProperties": MOST_RAW,
+});
+
 impl RawKeys {
     /// The parameters, in order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&RawKey, &RawValue)> {
@@ -271,7 +299,7 @@ impl TryFrom<BTreeMap<RawKey, RawValue>> for RawKeys {
     type Error = &'static str;
 
     fn try_from(keys: BTreeMap<RawKey, RawValue>) -> Result<Self, Self::Error> {
-        if keys.len() <= 200 {
+        if keys.len() <= MOST_RAW {
             Ok(Self(keys))
         } else {
             Err("must be at most 200 parameters")
@@ -287,6 +315,7 @@ impl From<RawKeys> for BTreeMap<RawKey, RawValue> {
 
 /// Audio codecs by RTP name (RFC 3551 and successors).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Codec {
     /// G.722, wide band.
@@ -314,6 +343,13 @@ impl Codec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Codec>", into = "Vec<Codec>")]
 pub struct Codecs(Vec<Codec>);
+
+schema!(Codecs, "Codecs in order, each once, at least one.", {
+    "type": "array",
+    "items": { "type": "string", "enum": Codec::ALL },
+    "minItems": 1,
+    "uniqueItems": true,
+});
 
 impl Codecs {
     /// The codecs, the preferred one first.
@@ -349,6 +385,7 @@ impl From<Codecs> for Vec<Codec> {
 
 /// How digits go out during a call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Dtmf {
     /// As events beside the audio (RFC 4733, once RFC 2833).
@@ -361,8 +398,8 @@ pub enum Dtmf {
 }
 
 macro_rules! bounded {
-    ($(#[$doc:meta])* $name:ident($int:ty), $range:expr, $says:literal) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])* $name:ident($int:ty), $range:expr, $says:literal) => {
+        $(#[doc = $doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(try_from = "u32", into = "u32")]
         pub struct $name($int);
@@ -374,6 +411,12 @@ macro_rules! bounded {
                 self.0
             }
         }
+
+        schema!($name, concat!($($doc, "\n"),*), {
+            "type": "integer",
+            "minimum": $range.start(),
+            "maximum": $range.end(),
+        });
 
         impl TryFrom<u32> for $name {
             type Error = &'static str;
@@ -427,6 +470,7 @@ bounded! {
 
 /// The VLANs of a phone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Vlan {
     /// The phone's own.
@@ -449,6 +493,7 @@ impl Vlan {
 
 /// Where a phone forwards calls to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Forward {
     /// Every call.
@@ -478,6 +523,20 @@ impl Forward {
 #[serde(try_from = "Vec<DialPattern>", into = "Vec<DialPattern>")]
 pub struct DialPlan(Vec<DialPattern>);
 
+/// How many patterns a dial plan has.
+const PATTERNS: std::ops::RangeInclusive<usize> = 1..=20;
+
+schema!(DialPlan, "Patterns of numbers.", {
+    "type": "array",
+    "items": {
+        "type": "string",
+        "pattern": DialPattern::PATTERN,
+        "maxLength": DialPattern::LONGEST,
+    },
+    "minItems": PATTERNS.start(),
+    "maxItems": PATTERNS.end(),
+});
+
 impl DialPlan {
     /// The patterns.
     #[must_use]
@@ -490,7 +549,7 @@ impl TryFrom<Vec<DialPattern>> for DialPlan {
     type Error = &'static str;
 
     fn try_from(patterns: Vec<DialPattern>) -> Result<Self, Self::Error> {
-        if (1..=20).contains(&patterns.len()) {
+        if PATTERNS.contains(&patterns.len()) {
             Ok(Self(patterns))
         } else {
             Err("must have 1 to 20 patterns")
@@ -506,6 +565,7 @@ impl From<DialPlan> for Vec<DialPattern> {
 
 /// What pressing a transfer key, or a line key during a call, does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Transfer {
     /// Speak first, then hand over.
@@ -533,12 +593,24 @@ impl ExpiresSeconds {
     }
 }
 
+schema!(ExpiresSeconds, "Seconds after which a registration ends, in whole minutes.", {
+    "type": "integer",
+    "minimum": 60,
+    "maximum": LONGEST_REGISTRATION_S,
+    "multipleOf": 60,
+});
+
+/// The longest registration that Asterisk takes by default, in seconds.
+const LONGEST_REGISTRATION_S: u16 = 7_200;
+
 impl TryFrom<u16> for ExpiresSeconds {
     type Error = &'static str;
 
     fn try_from(seconds: u16) -> Result<Self, Self::Error> {
         match NonZeroU16::new(seconds) {
-            Some(seconds) if seconds.get() <= 7_200 && seconds.get().is_multiple_of(60) => {
+            Some(seconds)
+                if seconds.get() <= LONGEST_REGISTRATION_S && seconds.get().is_multiple_of(60) =>
+            {
                 Ok(Self(seconds))
             }
             _ => Err("must be 60 to 7200 seconds, in whole minutes"),

@@ -16,6 +16,7 @@ use crate::time::Hours;
 
 /// What can show that a caller is the phone it says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Proof {
     /// The serial number equals the record's.
@@ -43,6 +44,7 @@ impl Proof {
 
 /// What becomes of a phone that comes from a country or network operator that is new for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Drift {
     /// Nothing; where it comes from is not kept either.
@@ -56,6 +58,7 @@ pub enum Drift {
 
 /// How many of a tenant's proofs a phone must bring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Require {
     /// Any one of them.
@@ -67,6 +70,7 @@ pub enum Require {
 
 /// Where a tenant's phones may be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Places {
     /// The countries that requests may come from (ISO 3166, two letters). Empty: any. It only
@@ -82,6 +86,22 @@ pub struct Places {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<IpNet>", into = "Vec<IpNet>")]
 pub struct Networks(Vec<IpNet>);
+
+/// The most networks that a tenant has.
+const MOST_NETWORKS: usize = 100;
+
+schema!(Networks, "Networks, as 192.0.2.0/24 and 2001:db8::/32; none wider than a /8 or a /16.", {
+    "type": "array",
+    "items": {
+        "type": "string",
+        "pattern": concat!(
+            "^(((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}",
+            "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])/([89]|[12][0-9]|3[0-2])",
+            "|[0-9A-Fa-f:.]+/(1[6-9]|[2-9][0-9]|1[01][0-9]|12[0-8]))$"
+        ),
+    },
+    "maxItems": MOST_NETWORKS,
+});
 
 impl Networks {
     /// Whether there is none.
@@ -113,7 +133,7 @@ impl TryFrom<Vec<IpNet>> for Networks {
             };
             network.prefix_len() < least
         };
-        if networks.len() > 100 {
+        if networks.len() > MOST_NETWORKS {
             Err("must be at most 100 networks")
         } else if networks.iter().any(wide) {
             Err("must not hold a network wider than /8 (IPv4) or /16 (IPv6)")
@@ -131,6 +151,7 @@ impl From<Networks> for Vec<IpNet> {
 
 /// What a webhook may want of the audit. Which entries that are says [`crate::webhook`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Topic {
     /// Every alarm.
@@ -205,6 +226,7 @@ impl Default for RolloutTerms {
 
 /// Where entries of the audit go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     /// The address that they are posted to.
@@ -222,6 +244,7 @@ pub const WEBHOOK_SECRET: &str = "webhook_secret";
 
 /// A customer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tenant {
     /// How people call it.

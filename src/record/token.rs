@@ -16,6 +16,7 @@ use crate::time::Timestamp;
 
 /// What a caller may do; each role may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Reads everything but secrets.
@@ -43,6 +44,7 @@ impl Role {
 
 /// By which name somebody comes by Cloudflare Access.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(try_from = "Names", into = "Names")]
 pub enum Identity {
     /// A person, by an e-mail address; case tells none from another.
@@ -51,12 +53,15 @@ pub enum Identity {
     CommonName(CommonName),
 }
 
-/// An [`Identity`] as it is written: one of the two.
+/// By which name somebody comes by Cloudflare Access: one of the two.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct Names {
+    /// A person, by an e-mail address; case tells none from another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     email: Option<Email>,
+    /// A service token or client certificate, by its common name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     common_name: Option<CommonName>,
 }
@@ -121,6 +126,7 @@ impl Identity {
 
 /// An API token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Token {
     /// What it lets its holder do.

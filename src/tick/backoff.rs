@@ -15,6 +15,7 @@ const LONGEST_S: u64 = 900;
 
 /// A PBX that fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Failing {
     /// Since when.
     pub since: Timestamp,

@@ -76,10 +76,16 @@ pub struct LineTold {
 
 /// The line as an admin sees it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "LineTold"))]
 pub struct Shown<'a> {
+    /// Which line.
     line: u8,
+    /// Its account.
     account: &'a Id,
+    /// The PBX of that.
     pbx: &'a Id,
+    /// What happened, in words.
     result: String,
 }
 

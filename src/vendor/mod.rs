@@ -33,6 +33,7 @@ macro_rules! vendors {
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
         )]
+        #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
         pub enum VendorId {
             $($(#[$doc])* #[serde(rename = $name)] $variant,)*
         }
@@ -101,6 +102,7 @@ impl fmt::Display for VendorId {
 
 /// Which syntax and file names a model's firmware knows, where a vendor has more than one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Generation {
     /// What the vendor sells and maintains.
@@ -133,6 +135,7 @@ pub struct Model {
 
 /// Where the factory's client certificate of a phone names its MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CertificateMac {
     /// In the common name, and nothing else stands there.
@@ -243,6 +246,7 @@ pub enum Slot {
 
 /// A value that the vendor's files cannot carry, or a thing that its phones do not have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Objection {
     /// Where in the device it came from (RFC 6901).
     pub pointer: String,

@@ -10,6 +10,7 @@ use dialtone::{afterwards, entry};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::conforms;
 use crate::world::{ADMIN_TOKEN, Count, Fake, block_on};
 
 /// The name under which Dialtone is reached, and with it every URL that it hands out.
@@ -85,7 +86,9 @@ pub const PLACE: Place<'_> = Place {
 
 /// What the caller waits for; what is written after it has its answer is not yet.
 pub fn ask(fake: &Fake, request: &Request) -> Answer {
-    block_on(entry::answer(fake, &PLACE, request))
+    let answer = block_on(entry::answer(fake, &PLACE, request));
+    conforms::check(request, &answer.response);
+    answer
 }
 
 /// A request from end to end, with what is written afterwards.
@@ -102,6 +105,7 @@ pub fn fetch_at(fake: &Fake, place: &Place<'_>, request: &Request) -> Response<V
     if let Some(afterwards) = afterwards {
         block_on(afterwards::write(fake, afterwards));
     }
+    conforms::check(request, &response);
     response
 }
 

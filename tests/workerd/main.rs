@@ -18,6 +18,7 @@ mod cron;
 #[path = "../native/dice.rs"]
 #[expect(dead_code, reason = "more of it is used in the other ring")]
 mod dice;
+mod documents;
 mod edits;
 mod files;
 mod flow;

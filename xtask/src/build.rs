@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use dialtone_kit::{dev_vars, project};
+use dialtone_kit::{dev_vars, npm, project};
 use wasm_bindgen_cli_support::Bindgen;
 
 use crate::tools::{self, WASM_TARGET};
@@ -18,6 +18,20 @@ const SHIM: &str = include_str!("../shim.js");
 
 /// The name of the generated modules, which the shim imports.
 const MODULE: &str = "dialtone";
+
+/// Where the files that are served as they are lie, for every set of features: `assets` of the checkout,
+/// and beside them the viewer that shows the API's document.
+const ASSETS: &str = "build/assets";
+
+/// What is taken of the viewer, which npm has unpacked. Its licence goes with it.
+const VIEWER: &str = "node_modules/swagger-ui-dist";
+const VIEWER_FILES: [&str; 5] = [
+    "LICENSE",
+    "NOTICE",
+    "swagger-ui-bundle.js",
+    "swagger-ui-bundle.js.LICENSE.txt",
+    "swagger-ui.css",
+];
 
 /// Holds the hash of what the output was made of; written last.
 const STAMP: &str = ".stamp";
@@ -77,6 +91,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let lock = File::create(target_dir.join("build.lock"))?;
     lock.lock()?;
 
+    gather_assets(&project::root().join(ASSETS))?;
     let wasm = compile(&options, &out)?;
     let stamp = stamp_of(&wasm);
     if fs::read_to_string(out.join(STAMP)).is_ok_and(|old| old == stamp) {
@@ -84,6 +99,59 @@ pub fn run(arguments: &[String]) -> Result<()> {
     }
     generate(wasm, &out)?;
     fs::write(out.join(STAMP), stamp)?;
+    Ok(())
+}
+
+/// Puts the files together that are served as they are. What is there already is left alone, since a running
+/// `wrangler dev` watches them.
+fn gather_assets(to: &Path) -> Result<()> {
+    npm::ensure_packages()?;
+    let root = project::root();
+    let mut wanted = Vec::new();
+    list(&root.join("assets"), Path::new(""), &mut wanted)?;
+    let own = wanted
+        .into_iter()
+        .map(|name| (root.join("assets").join(&name), name));
+    let viewer = VIEWER_FILES.map(|name| {
+        let to = Path::new("docs").join(name);
+        (root.join(VIEWER).join(name), to)
+    });
+    let all: Vec<(PathBuf, PathBuf)> = own.chain(viewer).collect();
+    let mut there = Vec::new();
+    if to.exists() {
+        list(to, Path::new(""), &mut there)?;
+    }
+    for old in there
+        .iter()
+        .filter(|old| all.iter().all(|(_, name)| name != *old))
+    {
+        fs::remove_file(to.join(old))?;
+    }
+    for (from, name) in all {
+        let bytes = fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
+        let target = to.join(name);
+        if fs::read(&target).is_ok_and(|there| there == bytes) {
+            continue;
+        }
+        if let Some(directory) = target.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        fs::write(&target, bytes).with_context(|| format!("cannot write {}", target.display()))?;
+    }
+    Ok(())
+}
+
+/// The files below a directory, by their paths in it.
+fn list(directory: &Path, path: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(directory.join(path))? {
+        let entry = entry?;
+        let name = path.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            list(directory, &name, found)?;
+        } else {
+            found.push(name);
+        }
+    }
     Ok(())
 }
 

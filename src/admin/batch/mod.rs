@@ -189,39 +189,61 @@ impl Line {
 
 /// What became of a good line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "LineOutcome"))]
 #[serde(rename_all = "snake_case")]
-enum Outcome {
+pub(crate) enum Outcome {
+    /// It is new.
     Created,
+    /// It was there and is another now.
     Changed,
+    /// It was there and is as it was.
     Unchanged,
 }
 
 /// What became of a line.
 #[derive(Serialize)]
-struct Done<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "LineResult"))]
+pub(crate) struct Done<'a> {
+    /// Which line of the body it begins in, from 1.
     line: u64,
+    /// The device.
     #[serde(skip_serializing_if = "Option::is_none")]
     mac: Option<&'a str>,
+    /// The account.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
+    /// What a PUT of it would have answered.
     status: u16,
+    /// What became of a good line.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<Outcome>,
+    /// Its revision now.
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
+    /// What of it the phone does not follow.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [Objection],
+    /// What is wrong with the line.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<Shown<'a>>,
 }
 
 /// The answer of a batch.
 #[derive(Serialize)]
-struct Report<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "BatchReport"))]
+pub(crate) struct Report<'a> {
+    /// Whether nothing was changed.
     dry_run: bool,
+    /// How many are new.
     created: usize,
+    /// How many were changed.
     changed: usize,
+    /// How many were as they are.
     unchanged: usize,
+    /// How many lines are wrong.
     refused: usize,
     /// The first line that was not looked at: it and those that follow are for the next call.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -229,6 +251,7 @@ struct Report<'a> {
     /// When everything that was saved shows everywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     visible_by: Option<Timestamp>,
+    /// What became of each line.
     lines: Vec<Done<'a>>,
 }
 

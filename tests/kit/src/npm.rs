@@ -60,11 +60,8 @@ fn is_current(root: &Path) -> bool {
 /// # Errors
 /// If the `PATH` cannot be extended.
 pub fn wrangler() -> Result<Command> {
-    let bin = project::root().join("node_modules/.bin");
-    let mut command = Command::new(bin.join("wrangler"));
+    let mut command = program("wrangler")?;
     command
-        .current_dir(project::root())
-        .env("PATH", path_with(bin)?)
         .env("CI", "1")
         .env("NO_COLOR", "1")
         .env("FORCE_COLOR", "0")
@@ -80,6 +77,19 @@ pub fn wrangler() -> Result<Command> {
 #[must_use]
 pub fn node() -> Command {
     Command::new(project::root().join("node_modules/.bin/node"))
+}
+
+/// A program of one of the packages, to be run in the checkout by the locked Node.
+///
+/// # Errors
+/// If the `PATH` cannot be extended.
+pub fn program(name: &str) -> Result<Command> {
+    let bin = project::root().join("node_modules/.bin");
+    let mut command = Command::new(bin.join(name));
+    command
+        .current_dir(project::root())
+        .env("PATH", path_with(bin)?);
+    Ok(command)
 }
 
 /// Puts the directory first: Wrangler's first line is `env node`, and must find the locked Node.

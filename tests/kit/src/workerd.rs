@@ -40,6 +40,7 @@ pub struct Options {
     features: Vec<String>,
     secrets: BTreeMap<String, Option<String>>,
     vars: BTreeMap<String, String>,
+    limits: BTreeMap<String, u32>,
     persist_dir: Option<PathBuf>,
     https: bool,
     port: Option<u16>,
@@ -68,6 +69,12 @@ impl Options {
     /// Sets a variable, such as `PUBLIC_URL`.
     pub fn var(mut self, name: &str, value: &str) -> Self {
         self.vars.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets how much a rate limit lets through, in place of what `wrangler.toml` says.
+    pub fn limit(mut self, name: &str, limit: u32) -> Self {
+        self.limits.insert(name.into(), limit);
         self
     }
 
@@ -162,7 +169,7 @@ impl Workerd {
             https: options.https,
             inspector_port: if options.inspected { free_port()? } else { 0 },
         };
-        workerd.write_config(&script, &options.vars)?;
+        workerd.write_config(&script, options)?;
         workerd.write_secrets()?;
         workerd.start_on_free_port(options.port)?;
         Ok(workerd)
@@ -277,7 +284,8 @@ impl Workerd {
     }
 
     /// The project's `wrangler.toml`, without its build command and with the paths made absolute.
-    fn write_config(&self, script: &Path, vars: &BTreeMap<String, String>) -> Result<()> {
+    fn write_config(&self, script: &Path, options: &Options) -> Result<()> {
+        let vars = &options.vars;
         let source = project::root().join("wrangler.toml");
         let text = fs::read_to_string(&source)
             .with_context(|| format!("cannot read {}", source.display()))?;
@@ -286,6 +294,19 @@ impl Workerd {
             .with_context(|| format!("{} is no TOML", source.display()))?;
         config.remove("build");
         config.insert("main".into(), script.display().to_string().into());
+        let assets = config.get_mut("assets").and_then(Value::as_table_mut);
+        let assets = assets.context("wrangler.toml has no assets")?;
+        let directory = project::root().join("build/assets");
+        assets.insert("directory".into(), directory.display().to_string().into());
+        for (name, limit) in &options.limits {
+            let limits = config.get_mut("ratelimits").and_then(Value::as_array_mut);
+            let mut limits = limits.into_iter().flatten();
+            let named =
+                limits.find(|table| table.get("name").is_some_and(|n| n.as_str() == Some(name)));
+            let simple = named.and_then(|table| table.get_mut("simple")?.as_table_mut());
+            let simple = simple.with_context(|| format!("there is no rate limit {name}"))?;
+            simple.insert("limit".into(), i64::from(*limit).into());
+        }
         if !vars.is_empty() {
             let table = config
                 .entry("vars")
