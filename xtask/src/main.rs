@@ -8,6 +8,7 @@ mod export;
 mod import;
 mod phone;
 mod scan;
+mod schema;
 mod screen;
 mod signal;
 mod simulate;
@@ -44,10 +45,11 @@ Tasks, as `cargo xtask <task>`:
                                      that it removes again; the token is also taken from
                                      DIALTONE_ADMIN_TOKEN. `--local` in place of the URL starts one
   soak [--minutes N] [--seed S]      plays admins, phones and strangers at random, for 10 minutes
-       [--tenth] [--scan | --storm]  if not told otherwise; beside it a stranger counts through
-                                     100,000 MACs, and an Asterisk is looked after 1,000 times over a
-                                     road on which everything fails. A tenth of all with --tenth; the
-                                     stranger alone with --scan, the Asterisk alone with --storm
+       [--tenth]                     if not told otherwise; beside it a stranger counts through
+       [--scan | --schema | --storm] 100,000 MACs, an Asterisk is looked after 1,000 times over a road
+                                     on which everything fails, and schemathesis holds the API against
+                                     its document for 20 minutes. A tenth of all with --tenth (a minute
+                                     of schemathesis); one of these alone with --scan, --storm or --schema
   test                               all checks and tests, as CI runs them
   tools                              what the other tasks need: the wasm target, the npm packages
   help                               this list

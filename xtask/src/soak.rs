@@ -11,7 +11,7 @@ use dialtone_kit::workerd::{Options, Workerd};
 use serde_json::{Value, json};
 
 use crate::admin::Admin;
-use crate::{scan, storm};
+use crate::{scan, schema, storm};
 
 /// How long a whole soak takes if nobody says otherwise.
 const MINUTES: u64 = 10;
@@ -66,6 +66,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let mut seed = None;
     let mut macs = scan::MACS;
     let mut runs = storm::RUNS;
+    let mut schema_time = schema::TIME;
     let mut alone: Option<&str> = None;
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
@@ -77,16 +78,22 @@ pub fn run(arguments: &[String]) -> Result<()> {
                 .with_context(|| format!("{word} wants a number, not {text}"))
         };
         match word.as_str() {
-            "--minutes" => time = Duration::from_secs(number()? * 60),
+            "--minutes" => {
+                time = Duration::from_secs(number()? * 60);
+                schema_time = time;
+            }
             "--seed" => seed = Some(number()?),
             "--tenth" => {
                 time = Duration::from_secs(MINUTES * 6);
                 macs = scan::MACS / 10;
                 runs = storm::RUNS / 10;
+                schema_time = schema::SHORT_TIME;
             }
-            "--scan" | "--storm" => alone = Some(word),
+            "--scan" | "--storm" | "--schema" => alone = Some(word),
             _ => {
-                bail!("say cargo xtask soak [--minutes N] [--seed N] [--tenth] [--scan | --storm]")
+                bail!(
+                    "say cargo xtask soak [--minutes N] [--seed N] [--tenth] [--scan | --schema | --storm]"
+                )
             }
         }
     }
@@ -95,6 +102,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let seed = seed.unwrap_or(u64::from_le_bytes(fresh));
     match alone {
         Some("--scan") => return scan::run(macs, seed),
+        Some("--schema") => return schema::run(schema_time, seed),
         Some(_) => return storm::run(runs, seed),
         None => {}
     }
@@ -102,11 +110,13 @@ pub fn run(arguments: &[String]) -> Result<()> {
     thread::scope(|scope| {
         let scanning = scope.spawn(|| scan::run(macs, seed));
         let storming = scope.spawn(|| storm::run(runs, seed));
+        let reading = scope.spawn(|| schema::run(schema_time, seed));
         let soaked = soak(time, seed);
-        let (scanned, stormed) = (scanning.join(), storming.join());
+        let (scanned, stormed, read) = (scanning.join(), storming.join(), reading.join());
         soaked?;
         scanned.map_err(|_| anyhow!("the scan died"))??;
-        stormed.map_err(|_| anyhow!("the storm died"))?
+        stormed.map_err(|_| anyhow!("the storm died"))??;
+        read.map_err(|_| anyhow!("the reader of the document died"))?
     })
 }
 
