@@ -138,6 +138,11 @@ pub fn document() -> Value {
                     "required": true,
                     "schema": { "type": "string" },
                 },
+                "X-Request-Id": {
+                    "description": "What the request is called, in `instance` of a problem and in the logs.",
+                    "required": true,
+                    "schema": { "type": "string" },
+                },
                 "Link": {
                     "description": "The next page, as `rel=\"next\"` (RFC 8288); absent on the last.",
                     "schema": { "type": "string" },
@@ -253,14 +258,7 @@ fn answered(answer: &Answered, schemas: &mut Schemas) -> Value {
         if !content.is_empty() {
             members.insert("content".to_owned(), content.into());
         }
-        if !answer.headers.is_empty() {
-            let headers = answer.headers.iter().map(|name| {
-                let reference = json!({ "$ref": format!("#/components/headers/{name}") });
-                ((*name).to_owned(), reference)
-            });
-            let headers: Map<String, Value> = headers.collect();
-            members.insert("headers".to_owned(), headers.into());
-        }
+        members.insert("headers".to_owned(), headers(&answer.headers));
     }
     shown
 }
@@ -285,16 +283,24 @@ fn problems(status: u16, kinds: &[problem::Kind], schemas: &mut Schemas) -> Valu
             },
         },
     });
-    let header = match status {
-        401 => Some("WWW-Authenticate"),
-        429 | 503 => Some("Retry-After"),
-        _ => None,
+    let own: &[&str] = match status {
+        401 => &["WWW-Authenticate"],
+        429 | 503 => &["Retry-After"],
+        _ => &[],
     };
-    if let (Some(header), Value::Object(members)) = (header, &mut shown) {
-        let reference = json!({ "$ref": format!("#/components/headers/{header}") });
-        members.insert("headers".to_owned(), json!({ header: reference }));
+    if let Value::Object(members) = &mut shown {
+        members.insert("headers".to_owned(), headers(own));
     }
     shown
+}
+
+/// The headers of an answer, its own and those of every answer, by their names among the document's components.
+fn headers(own: &[&str]) -> Value {
+    let all = own.iter().chain(&["X-Request-Id"]).map(|name| {
+        let reference = json!({ "$ref": format!("#/components/headers/{name}") });
+        ((*name).to_owned(), reference)
+    });
+    all.collect::<Map<String, Value>>().into()
 }
 
 #[cfg(test)]

@@ -247,6 +247,7 @@ impl Why {
 
 /// What was seen of the canaries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Counts {
     /// How many devices it is about, decoys and those that are switched off left out.

@@ -243,7 +243,7 @@ text_type! {
     ///
     /// Asterisk takes any text for the names of mailboxes and splits it at `,`; one without its context is
     /// nobody's, and its lamp never goes on.
-    Mailbox, |text| {
+    Mailbox(159, "^[A-Za-z0-9_.-]{1,79}@[A-Za-z0-9_.-]{1,79}$"), |text, _| {
         let Some((name, context)) = text.split_once('@') else {
             return Err("must have a context behind an @, such as 1001@default".to_owned());
         };

@@ -26,8 +26,14 @@ use crate::vendor::VendorId;
 
 /// How far one is.
 #[derive(Serialize)]
-struct Shown {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Rollout"))]
+pub(crate) struct Shown {
     /// `everyone` if none is under way.
+    #[cfg_attr(
+        not(target_arch = "wasm32"),
+        schemars(extend("enum" = ["everyone", "choosing", "canary", "stopped"]))
+    )]
     stage: &'static str,
     /// When it began.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,9 +44,15 @@ struct Shown {
     /// When it stops if nothing was proved by then.
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<Timestamp>,
+    /// When it was stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     stopped_at: Option<Timestamp>,
+    /// Why it was.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        not(target_arch = "wasm32"),
+        schemars(extend("enum" = ["lost", "not_proved", "admin"]))
+    )]
     why: Option<&'static str>,
     #[serde(flatten)]
     counts: Counts,
@@ -74,7 +86,10 @@ impl Shown {
 
 /// The answer for a profile.
 #[derive(Serialize)]
-struct OfProfile<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "ProfileRollout"))]
+pub(crate) struct OfProfile<'a> {
+    /// The profile.
     profile: &'a str,
     #[serde(flatten)]
     shown: Shown,
@@ -82,7 +97,10 @@ struct OfProfile<'a> {
 
 /// The answer for a tenant.
 #[derive(Serialize)]
-struct OfTenant<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "TenantRollouts"))]
+pub(crate) struct OfTenant<'a> {
+    /// The tenant.
     tenant: &'a str,
     /// The roll-outs of templates that not all of its phones have.
     rollouts: Vec<OfTemplates>,
@@ -90,7 +108,10 @@ struct OfTenant<'a> {
 
 /// How far the templates of a vendor are.
 #[derive(Serialize)]
-struct OfTemplates {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "TemplatesRollout"))]
+pub(crate) struct OfTemplates {
+    /// Whose phones.
     vendor: VendorId,
     /// Their number.
     templates: u32,
@@ -100,8 +121,10 @@ struct OfTemplates {
 
 /// Where an admin wants it to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "RolloutTo"))]
 #[serde(rename_all = "snake_case")]
-enum To {
+pub(crate) enum To {
     /// All get it, whatever was seen.
     Everyone,
     /// Nobody keeps it.
@@ -124,15 +147,23 @@ impl To {
     }
 }
 
+/// What `POST /profiles/{profile}/rollout` takes.
 #[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "TurnRollout"))]
 #[serde(deny_unknown_fields)]
-struct Wish {
+pub(crate) struct Wish {
+    /// Who is to have it.
     to: To,
 }
 
+/// What `POST /tenants/{tenant}/rollout` takes.
 #[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "TurnTemplatesRollout"))]
 #[serde(deny_unknown_fields)]
-struct WishOfTemplates {
+pub(crate) struct WishOfTemplates {
+    /// Who is to have them.
     to: To,
     /// Only those of this vendor's phones.
     #[serde(default)]

@@ -681,7 +681,7 @@ pub(crate) struct ShownRun {
     /// Roll-outs of profiles and templates that not everybody has yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     rollouts: Option<u32>,
-    /// How many calls it made to what is outside of the Worker.
+    /// The calls to stores and PBXes that it made or set aside, of the 900 that it may make.
     #[serde(skip_serializing_if = "Option::is_none")]
     calls: Option<u32>,
     /// What it did at each PBX.

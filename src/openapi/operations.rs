@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use super::schemas::Schemas;
 use crate::admin::problem::Kind as Problem;
 use crate::admin::route::Route;
-use crate::admin::{account, audit, batch, device, explain, models, plan, resync, session, status};
+use crate::admin::{
+    account, audit, batch, device, explain, models, plan, resync, rollout, session, status,
+};
 use crate::mac::{Mac, NO_PHONE, SPELLINGS};
 use crate::record::account::Account;
 use crate::record::device::Device;
@@ -35,8 +37,8 @@ only are ignored, but for a name that is not the one in the path. An `ETag` is t
 null, stays.
 
 **Errors** are `application/problem+json` (RFC 9457) with a stable `type` and, where fields are wrong, a JSON pointer to \
-each. A 429 or 503 says in `Retry-After` when the same call can be made again. What belongs to another tenant than the \
-caller's looks as if it were not there.
+each, all that is wrong at once. A 429 or 503 says in `Retry-After` when the same call can be made again. What belongs to another tenant than the \
+caller's looks as if it were not there. `instance` names the request, as the header `X-Request-Id` of every answer does.
 
 **Lists** come in pages: `cursor` of an answer is the parameter of the next call, and the last page has none. `HEAD` answers \
 wherever `GET` does. A parameter that there is not is refused.";
@@ -235,6 +237,10 @@ impl Operation {
             Problem::TooMany,
             Problem::Unavailable,
         ];
+        // What is deleted is not shown, so that it matters nothing what a caller takes.
+        if route.method != Method::DELETE {
+            all.push(Problem::NotAcceptable);
+        }
         let given = given(route.path);
         if given.iter().any(|name| *name != "name") {
             all.extend([Problem::NotFound, Problem::Invalid]);
@@ -311,6 +317,26 @@ struct Beside {
     visible_by: Option<Timestamp>,
 }
 
+/// What stands beside a profile in an answer.
+#[derive(Serialize, JsonSchema)]
+struct BesideProfile {
+    #[serde(flatten)]
+    beside: Beside,
+    /// While not all phones have its settings; `profiles/{profile}/rollout` says more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<OpenRollout>,
+}
+
+/// A change of a profile's settings that not all phones have.
+#[derive(Serialize, JsonSchema)]
+struct OpenRollout {
+    /// How far it is.
+    #[schemars(extend("enum" = ["choosing", "canary", "stopped"]))]
+    stage: &'static str,
+    /// When it began.
+    since: Timestamp,
+}
+
 /// What stands beside a token in an answer.
 #[derive(Serialize, JsonSchema)]
 struct BesideToken {
@@ -361,7 +387,7 @@ fn tenant(schemas: &mut Schemas) -> Value {
 }
 
 fn profile(schemas: &mut Schemas) -> Value {
-    schemas.record::<Profile, Beside>()
+    schemas.record::<Profile, BesideProfile>()
 }
 
 fn pbx(schemas: &mut Schemas) -> Value {
@@ -569,6 +595,7 @@ pub fn of(route: &Route) -> Option<Operation> {
                 }),
         ),
         (&Method::GET, "audit") => Some(audit_operation()),
+        (_, "profiles/{profile}/rollout" | "tenants/{tenant}/rollout") => rollout_operation(route),
         (_, path) if path.starts_with("pbxes/") => pbx_operation(route),
         (_, path) if path.starts_with("accounts/") => account_operation(route),
         (_, path) if path.starts_with("devices/") => device_operation(route),
@@ -611,6 +638,72 @@ fn audit_operation() -> Operation {
             let verified = s.read::<audit::Verification>();
             json!({ "anyOf": [page, verified] })
         })
+}
+
+/// Roll-outs, of a profile's settings or of templates.
+fn rollout_operation(route: &Route) -> Option<Operation> {
+    let of_profile: Of = |s| s.read::<rollout::OfProfile<'_>>();
+    let of_tenant: Of = |s| s.read::<rollout::OfTenant<'_>>();
+    let turn = |operation: Operation| {
+        operation
+            .text("409 if there is none that this changes.")
+            .ends_in(&[Problem::InUse, Problem::Taken])
+    };
+    Some(match (&route.method, route.path) {
+        (&Method::GET, "profiles/{profile}/rollout") => Operation::new(
+            "profiles",
+            "getProfileRollout",
+            "How far a change of a profile's settings is",
+        )
+        .answers(
+            200,
+            "Its stage, and what was seen of the canaries.",
+            of_profile,
+        ),
+        (&Method::POST, "profiles/{profile}/rollout") => turn(Operation::new(
+            "profiles",
+            "turnProfileRollout",
+            "Gives a change of a profile's settings to all, or to nobody",
+        ))
+        .takes(
+            true,
+            |s| s.write::<rollout::Wish>(),
+            vec![Example {
+                name: "everyone",
+                summary: "Whatever was seen of the canaries",
+                content_type: JSON,
+                value: json!({ "to": "everyone" }),
+            }],
+        )
+        .answers(200, "How far it is now.", of_profile),
+        (&Method::GET, _) => Operation::new(
+            "tenants",
+            "getTenantRollouts",
+            "How far new templates are at a tenant's phones",
+        )
+        .answers(
+            200,
+            "One for each vendor whose phones do not all have the same.",
+            of_tenant,
+        ),
+        (&Method::POST, _) => turn(Operation::new(
+            "tenants",
+            "turnTenantRollouts",
+            "Gives new templates to all of a tenant's phones, or to none",
+        ))
+        .takes(
+            true,
+            |s| s.write::<rollout::WishOfTemplates>(),
+            vec![Example {
+                name: "stop",
+                summary: "Yealink's phones keep what they had",
+                content_type: JSON,
+                value: json!({ "to": "stop", "vendor": "yealink" }),
+            }],
+        )
+        .answers(200, "How far they are now.", of_tenant),
+        _ => return None,
+    })
 }
 
 fn pbx_operation(route: &Route) -> Option<Operation> {
@@ -859,7 +952,10 @@ fn kind(collection: &str) -> Option<Record> {
             page: |s| page(&tenant(s)),
             write: |s| s.write::<Tenant>(),
             patch: |s| s.patch::<Tenant>(),
-            example: json!({ "name": "ACME", "settings": { "timezone": "Europe/Berlin", "language": "de" } }),
+            example: json!({
+                "name": "ACME", "settings": { "timezone": "Europe/Berlin", "language": "de" },
+                "rollout": { "canary_percent": 10, "minutes": 60 },
+            }),
             change: json!({ "name": "ACME Ltd", "settings": { "clock_24h": true } }),
             secrets: false,
         },

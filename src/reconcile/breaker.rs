@@ -31,6 +31,7 @@ pub fn trips(count: u32, of: u32) -> bool {
 
 /// How many phones that were registered are not any more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Lost {
     /// How many.
     pub count: u32,

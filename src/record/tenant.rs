@@ -175,6 +175,21 @@ pub enum Topic {
 #[serde(try_from = "u64", into = "u64")]
 pub struct Within<const LEAST: u64, const MOST: u64>(u64);
 
+#[cfg(not(target_arch = "wasm32"))]
+impl<const LEAST: u64, const MOST: u64> schemars::JsonSchema for Within<LEAST, MOST> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("From{LEAST}To{MOST}").into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "integer", "minimum": LEAST, "maximum": MOST })
+    }
+}
+
 impl<const LEAST: u64, const MOST: u64> Within<LEAST, MOST> {
     /// The number.
     #[must_use]
@@ -203,6 +218,7 @@ impl<const LEAST: u64, const MOST: u64> From<Within<LEAST, MOST>> for u64 {
 
 /// How a change of many phones' files is tried at some of them first ([`crate::rollout`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct RolloutTerms {
     /// The share of the phones that get it first, in percent, rounded up.

@@ -43,6 +43,9 @@ const SCENE: &[(&str, &str)] = &[
     ("patchDevice", "devices/805ec0000001"),
     ("patchRule", "rules/acme-berlin"),
     ("patchToken", "tokens/acme-ci"),
+    ("getProfileRollout", "profiles/acme-office/rollout"),
+    ("turnProfileRollout", "profiles/acme-office/rollout"),
+    ("getTenantRollouts", "tenants/acme/rollout"),
     ("getTenant", "tenants/acme"),
     ("getProfile", "profiles/acme-office"),
     ("getPbx", "pbxes/acme-pbx"),
@@ -89,8 +92,8 @@ const SCENE: &[(&str, &str)] = &[
     ("deleteTenant", "tenants/acme"),
 ];
 
-/// What no call of the scene can have: a PBX that holds something, a phone in quarantine.
-const NOT_PLAYED: [&str; 2] = ["confirmPbx", "releaseDevice"];
+/// What no call of the scene can have: a PBX that holds something, a phone in quarantine, new templates.
+const NOT_PLAYED: [&str; 3] = ["confirmPbx", "releaseDevice", "turnTenantRollouts"];
 
 /// The operations of a document, each with where it stands.
 fn all(document: &Value) -> Vec<(String, &Value)> {
@@ -162,6 +165,7 @@ fn problems(fake: &Fake) -> Vec<Response<Vec<u8>>> {
     let wrong = json!({ "tenant": "nobody", "vendor": "yealink", "model": "T1000" });
     let taken = json!({ "tenant": "acme", "pbx": "acme-pbx", "username": "1001" });
     let html = call(Method::PUT, "tenants/acme", json!({})).with("content-type", "text/html");
+    let page = call(Method::GET, "tenants/acme", json!(null)).with("accept", "text/html");
     let mut answers: Vec<Response<Vec<u8>>> = [
         not_json,
         not_csv,
@@ -175,12 +179,13 @@ fn problems(fake: &Fake) -> Vec<Response<Vec<u8>>> {
         call(Method::DELETE, "tenants/acme", json!(null)),
         call(Method::PUT, "tenants/acme", json!({})).with("if-none-match", "*"),
         html,
+        page,
         call(Method::PUT, "devices/805ec0000009", wrong),
     ]
     .iter()
     .map(|request| fetch(fake, request))
     .collect();
-    answers.push(entry::too_long("/api/v1/tenants/acme"));
+    answers.push(entry::too_long("/api/v1/tenants/acme", "0123456789abcdef"));
     fetch(fake, &call(Method::DELETE, "tokens/reader", json!(null)));
     answers
 }
@@ -391,8 +396,8 @@ macro_rules! texts {
     };
 }
 
-const TEXTS: [Texts; 19] = texts![
-    Id true, Username true, DisplayName true, CommonName true, Label true, RawValue true, Dial true,
+const TEXTS: [Texts; 20] = texts![
+    Id true, Mailbox true, Username true, DisplayName true, CommonName true, Label true, RawValue true, Dial true,
     Serial true, Place true, Country true, PbxWord true, RawKey true, Email false, ButtonValue false,
     DialPattern false, Host false, Language false, WebUrl false, ZoneName false
 ];
@@ -458,6 +463,9 @@ fn the_patterns_say_what_the_parsers_say_of_odd_texts() {
         "Etc/GMT+1",
         "a@b",
         "a@b@c",
+        "1001@default",
+        "a.b-c_d@e",
+        "a,b@c",
         "@b",
         "a@",
         "sip:a@b",
@@ -491,10 +499,11 @@ fn the_patterns_say_what_the_parsers_say_of_odd_texts() {
         agree(text);
     }
     for n in [
-        1, 2, 11, 12, 63, 64, 65, 80, 81, 128, 129, 253, 254, 255, 512, 513,
+        1, 2, 11, 12, 63, 64, 65, 79, 80, 81, 128, 129, 253, 254, 255, 512, 513,
     ] {
         agree(&long(n));
         agree(&"🦀".repeat(n));
+        agree(&format!("{}@{}", long(n), long(n)));
     }
 }
 
