@@ -46,6 +46,8 @@ const READ_ONLY: [&str; 10] = [
 struct Operation {
     path: String,
     method: Method,
+    /// What may stand in its query.
+    parameters: Vec<String>,
     /// Bodies, by content type.
     bodies: Vec<(String, Schema)>,
     answers: Vec<Answer>,
@@ -162,7 +164,12 @@ impl Operation {
                 headers: wanted.map(|(name, _)| name.to_lowercase()).collect(),
             }
         });
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let in_query = parameters.filter(|parameter| parameter["in"] == "query");
         Self {
+            parameters: in_query
+                .map(|parameter| parameter["name"].as_str().unwrap().to_owned())
+                .collect(),
             path: path.trim_start_matches('/').to_owned(),
             method: method.to_uppercase().parse().unwrap(),
             bodies: schemas(&operation["requestBody"]["content"], false),
@@ -236,6 +243,12 @@ pub fn check(request: &Request, response: &Response<Vec<u8>>) {
         }
     }
     if status.is_success() {
+        let pairs = request.query.split('&').filter(|pair| !pair.is_empty());
+        for pair in pairs {
+            let name = pair.split('=').next().unwrap_or_default();
+            let known = operation.parameters.iter().any(|known| known == name);
+            assert!(known, "{what}: the document has no parameter {name}");
+        }
         took(operation, request, &what);
     }
 }
