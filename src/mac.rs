@@ -109,14 +109,19 @@ impl FromStr for Mac {
 
 /// A pattern of a MAC in any spelling.
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) const SPELLINGS: &str = concat!(
+const SPELLINGS: &str = concat!(
     "^([0-9A-Fa-f]{12}|[0-9A-Fa-f]{2}((:[0-9A-Fa-f]{2}){5}|(-[0-9A-Fa-f]{2}){5}|([.][0-9A-Fa-f]{2}){5})",
     "|[0-9A-Fa-f]{4}([.][0-9A-Fa-f]{4}){2})$"
 );
 
 /// A pattern of what has the form of a MAC and is none of a phone.
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) const NO_PHONE: &str = "^([0.:-]*|[Ff.:-]*)$";
+const NO_PHONE: &str = "^([0.:-]*|[Ff.:-]*)$";
+
+/// A pattern of 12 digits as answers write them, not all zero or all one: generators make better use of it than
+/// of what a text is not.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) const CURSOR: &str = "^[0-9a-f]*([1-9a-e]|0f|f0)[0-9a-f]*$";
 
 schema!(
     Mac,

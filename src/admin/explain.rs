@@ -40,10 +40,16 @@ pub(crate) struct Described {
     /// `serial=` of the query.
     serial: Option<String>,
     /// The header `User-Agent`.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("pattern" = HEADER_VALUE)))]
     user_agent: Option<String>,
     /// The header `Accept`.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("pattern" = HEADER_VALUE)))]
     accept: Option<String>,
-    /// The path, with a query if it has one. Default `/rps`.
+    /// The path, with a query if it has one: ASCII, percent-encoded. Default `/rps`.
+    #[cfg_attr(
+        not(target_arch = "wasm32"),
+        schemars(extend("pattern" = "^/[\\u0000-\\u007f]*$", "maxLength" = LONGEST_PATH))
+    )]
     path: Option<String>,
     /// False: by plain http. Default true.
     https: Option<bool>,
@@ -58,6 +64,10 @@ pub(crate) struct Described {
     /// The subject of a client certificate that the platform verified.
     certificate: Option<String>,
 }
+
+/// What a header's value looks like (RFC 9110, 5.5), of characters.
+#[cfg(not(target_arch = "wasm32"))]
+const HEADER_VALUE: &str = "^[^\\u0000-\\u0008\\u000a-\\u001f\\u007f]*$";
 
 /// The longest path of a request (Workers limits, "URL").
 const LONGEST_PATH: usize = 16_384;

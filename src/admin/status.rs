@@ -759,16 +759,12 @@ pub async fn all<W: World>(
     };
     let mut after = None;
     for (name, value) in super::parameters(request) {
-        match (name.as_str(), value.parse::<Mac>()) {
-            ("cursor", Ok(mac)) => after = Some(format!("{prefix}{mac}")),
-            _ => {
-                return Err(Problem::new(
-                    ProblemKind::BadParameter,
-                    "the only parameter is cursor",
-                )
-                .into());
-            }
+        let bad = |detail| Failure::from(Problem::new(ProblemKind::BadParameter, detail));
+        if name != "cursor" {
+            return Err(bad("the only parameter is cursor"));
         }
+        let mac: Mac = value.parse().map_err(|_| bad("cursor is none of ours"))?;
+        after = Some(format!("{prefix}{mac}"));
     }
     let page = world
         .r2()

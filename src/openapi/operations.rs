@@ -14,7 +14,7 @@ use crate::admin::route::Route;
 use crate::admin::{
     account, audit, batch, device, explain, models, plan, resync, rollout, session, status,
 };
-use crate::mac::{Mac, NO_PHONE, SPELLINGS};
+use crate::mac::{CURSOR, Mac};
 use crate::record::account::Account;
 use crate::record::device::Device;
 use crate::record::pbx::Pbx;
@@ -436,7 +436,7 @@ fn text() -> Value {
 /// What a list's cursor looks like: the name of the record that comes before.
 fn cursor(tag: &str) -> Value {
     if tag == "devices" {
-        json!({ "type": "string", "pattern": SPELLINGS, "not": { "pattern": NO_PHONE } })
+        json!({ "type": "string", "pattern": CURSOR, "minLength": 12, "maxLength": 12 })
     } else {
         id()
     }

@@ -2,7 +2,7 @@
 //! operation with values that the document allows and such as it does not, alone and one after another. A server
 //! error, an answer that is not in the document, or a wrong value that is taken, ends it. The seed is printed.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -44,7 +44,10 @@ pub fn run(time: Duration, seed: u64) -> Result<()> {
     let options = Options::new().limit("ADMIN_FAILURES", 1_000_000);
     let workerd = Workerd::start(&options)?;
     let root = project::root();
-    let output = Command::new(program)
+    // What it says can be followed there while it runs.
+    let log = project::target_dir().join("schemathesis.log");
+    let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    let status = Command::new(program)
         .current_dir(&root)
         .arg("--config-file")
         .arg(root.join(CONFIG))
@@ -56,16 +59,15 @@ pub fn run(time: Duration, seed: u64) -> Result<()> {
         .args(["--warnings", "off", "--no-color"])
         // Read by its configuration: a token on a command line can be seen by everybody.
         .env("DIALTONE_ADMIN_TOKEN", workerd.admin_token())
-        .output()
+        .stderr(file.try_clone()?)
+        .stdout(file)
+        .status()
         .context("cannot start schemathesis")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() {
-        let file = project::target_dir().join("schemathesis.log");
-        fs::write(&file, said.as_bytes())?;
+    let said = fs::read_to_string(&log)?;
+    if !status.success() {
         bail!(
-            "schemathesis found something with --seed {seed}; all of it is in {}:\n{said}{}",
-            file.display(),
-            String::from_utf8_lossy(&output.stderr)
+            "schemathesis found something with --seed {seed}; {} has it:\n{said}",
+            log.display()
         );
     }
     let last = said.lines().rev().find(|line| line.contains("generated"));
