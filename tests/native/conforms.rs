@@ -62,7 +62,7 @@ struct Answer {
 
 /// A schema, compiled when it is first wanted.
 struct Schema {
-    schema: Value,
+    text: Value,
     closed: bool,
     compiled: OnceLock<Validator>,
 }
@@ -70,7 +70,7 @@ struct Schema {
 impl Schema {
     fn new(schema: &Value, closed: bool) -> Self {
         Self {
-            schema: schema.clone(),
+            text: schema.clone(),
             closed,
             compiled: OnceLock::new(),
         }
@@ -80,7 +80,7 @@ impl Schema {
         let validator = self.compiled.get_or_init(|| {
             let mut schema = json!({
                 "$ref": "#/wanted",
-                "wanted": self.schema,
+                "wanted": self.text,
                 "components": { "schemas": DOCUMENT["components"]["schemas"] },
             });
             if self.closed {
@@ -272,7 +272,7 @@ fn took(operation: &Operation, request: &Request, what: &str) {
         let is_read_only =
             |name: &str| READ_ONLY.contains(&name) || of_profile && name == "rollout";
         // To take away what cannot be there is to do nothing (RFC 7396).
-        let known = &led(&schema.schema)["properties"];
+        let known = &led(&schema.text)["properties"];
         let is_patch = request.method == Method::PATCH;
         body.retain(|name, value| {
             let takes_nothing_away = is_patch && value.is_null() && known.get(name).is_none();

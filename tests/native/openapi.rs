@@ -161,7 +161,7 @@ fn problems(fake: &Fake) -> Vec<Response<Vec<u8>>> {
         call(Method::POST, "devices/batch", json!(null)).with("content-type", "text/csv");
     not_csv.body = b"\n".to_vec();
     let mut unknown = call(Method::GET, "tenants", json!(null));
-    unknown.query = "colour=red".to_owned();
+    "colour=red".clone_into(&mut unknown.query);
     let wrong = json!({ "tenant": "nobody", "vendor": "yealink", "model": "T1000" });
     let taken = json!({ "tenant": "acme", "pbx": "acme-pbx", "username": "1001" });
     let html = call(Method::PUT, "tenants/acme", json!({})).with("content-type", "text/html");
@@ -537,6 +537,102 @@ proptest! {
             ExpiresSeconds::try_from(seconds).is_ok(),
             "{}", seconds
         );
+    }
+}
+
+#[test]
+fn what_the_document_takes_of_an_explained_request_the_api_takes_and_the_other_way_round() {
+    let fake = Fake::new();
+    for text in [
+        "",
+        "/",
+        "/rps",
+        "/rps?mac=1",
+        "rps",
+        "/ä",
+        "/\u{7f}",
+        "/\u{0}",
+        "/\n",
+        "\t",
+        "\n",
+        "\u{7f}",
+        "ä",
+        "🦀",
+        "Yealink SIP-T46U 108.86.0.20",
+    ] {
+        for name in [
+            "path",
+            "user_agent",
+            "accept",
+            "serial",
+            "mac",
+            "certificate",
+        ] {
+            let body = json!({ name: text });
+            let answer = fetch(&fake, &call_by(ADMIN_TOKEN, Method::POST, "explain", &body));
+            let takes = answer.status() == 200;
+            assert_eq!(
+                conforms::is_of("PhoneRequest", &body),
+                takes,
+                "{body}: {}",
+                shown(&answer)
+            );
+        }
+    }
+    for (length, takes) in [(16_384, true), (16_385, false)] {
+        let body = json!({ "path": format!("/{}", "a".repeat(length - 1)) });
+        let answer = fetch(&fake, &call_by(ADMIN_TOKEN, Method::POST, "explain", &body));
+        assert_eq!(answer.status() == 200, takes, "{length}");
+        assert_eq!(conforms::is_of("PhoneRequest", &body), takes, "{length}");
+    }
+}
+
+#[test]
+fn a_cursor_of_devices_is_what_the_document_says_and_an_empty_one_is_refused_as_such() {
+    let fake = Fake::new();
+    for (path, operation) in [
+        ("status", "getStatus"),
+        ("devices", "listDevices"),
+        ("devices/export", "exportDevices"),
+    ] {
+        let operations = all(&DOCUMENT);
+        let (_, operation) = operations
+            .iter()
+            .find(|(_, there)| there["operationId"] == operation)
+            .unwrap();
+        let parameters = operation["parameters"].as_array().unwrap();
+        let cursor = parameters.iter().find(|p| p["name"] == "cursor").unwrap();
+        let validator = jsonschema::draft202012::new(&cursor["schema"]).unwrap();
+        for text in [
+            "",
+            "0",
+            "000000000000",
+            "ffffffffffff",
+            "00000000000f",
+            "f00000000000",
+            "0f0f0f0f0f0f",
+            "805ec0000001",
+            "805ec000000g",
+            "805ec00000011",
+        ] {
+            let mut request = call_by(ADMIN_TOKEN, Method::GET, path, &Value::Null);
+            request.query = format!("cursor={text}");
+            let answer = fetch(&fake, &request);
+            let takes = answer.status() == 200;
+            assert_eq!(
+                validator.is_valid(&json!(text)),
+                takes,
+                "{path} {text}: {}",
+                shown(&answer)
+            );
+            if !takes {
+                assert_eq!(
+                    shown(&answer)["detail"],
+                    "cursor is none of ours",
+                    "{path} {text}"
+                );
+            }
+        }
     }
 }
 
