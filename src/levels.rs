@@ -244,6 +244,7 @@ pub struct Origins {
 
 /// Where one setting comes from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Origin {
     /// What the phone's files are made with, a password masked. `null`: nobody says anything, and it is
     /// left to the phone.
@@ -269,6 +270,7 @@ impl Origin {
 
 /// What a level gives for a setting that a level below has locked.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Ignored {
     /// What it gives, a password masked.
     pub value: Value,

@@ -118,11 +118,6 @@ const SPELLINGS: &str = concat!(
 #[cfg(not(target_arch = "wasm32"))]
 const NO_PHONE: &str = "^([0.:-]*|[Ff.:-]*)$";
 
-/// A pattern of 12 digits as answers write them, not all zero or all one: generators make better use of it than
-/// of what a text is not.
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) const CURSOR: &str = "^[0-9a-f]*([1-9a-e]|0f|f0)[0-9a-f]*$";
-
 schema!(
     Mac,
     "A phone's MAC address. Answers write it as 12 lower-case hexadecimal digits; calls may write it in \

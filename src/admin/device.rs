@@ -318,8 +318,9 @@ pub async fn settings<W: World>(
 }
 
 /// The answer of `GET /devices/{mac}/settings`.
-#[derive(Serialize)]
-struct DeviceSettings<'a> {
+#[derive(Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct DeviceSettings<'a> {
     mac: Mac,
     vendor: VendorId,
     model: &'a str,

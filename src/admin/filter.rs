@@ -33,7 +33,7 @@ const SPENT: u32 = 500;
 const AT_ONCE: u32 = 100;
 
 /// The longest text to look for, in characters.
-const LONGEST_TEXT: usize = 100;
+pub const LONGEST_TEXT: usize = 100;
 
 /// The members of records in which a text is looked for, beside the id.
 const TEXTS: [&str; 18] = [
@@ -58,7 +58,7 @@ const TEXTS: [&str; 18] = [
 ];
 
 /// The words of an account's status.
-const ACCOUNT_WORDS: [&str; 3] = ["online", "offline", "unknown"];
+pub const ACCOUNT_WORDS: [&str; 3] = ["online", "offline", "unknown"];
 
 /// The filters of one list. A record must pass all of them.
 #[derive(Debug, Default)]
@@ -137,7 +137,7 @@ impl Filters {
         match (kind, name) {
             (_, "q") => {
                 let text = value.trim().to_lowercase();
-                if text.is_empty() || text.chars().count() > LONGEST_TEXT {
+                if text.is_empty() || value.chars().count() > LONGEST_TEXT {
                     return Err(bad(format!("q must have 1 to {LONGEST_TEXT} characters")));
                 }
                 if self.text.replace(text).is_some() {

@@ -9,7 +9,7 @@ pub mod body;
 pub mod caller;
 pub mod device;
 pub mod explain;
-mod filter;
+pub mod filter;
 pub mod managed;
 pub mod models;
 pub mod plan;

@@ -648,14 +648,14 @@ pub(crate) struct DeletedStatus<'a> {
 /// The answer of `GET /status`.
 #[derive(Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub(crate) struct Overview<'a> {
+pub(crate) struct Overview {
     /// How many of the devices that were looked at are how far.
     devices: BTreeMap<&'static str, u32>,
     /// Whether that was all of them.
     complete: bool,
     /// The parameter `cursor` of the call that goes on counting.
     #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<&'a str>,
+    cursor: Option<String>,
     /// The last run of the scheduled handler.
     reconcile: Option<ShownRun>,
     /// For callers of all tenants.
@@ -763,7 +763,8 @@ pub async fn all<W: World>(
         if name != "cursor" {
             return Err(bad("the only parameter is cursor"));
         }
-        let mac: Mac = value.parse().map_err(|_| bad("cursor is none of ours"))?;
+        let mac = super::id_in(Kind::Device, &value);
+        let mac = mac.ok_or_else(|| bad("cursor is none of ours"))?;
         after = Some(format!("{prefix}{mac}"));
     }
     let page = world
@@ -794,7 +795,9 @@ pub async fn all<W: World>(
     let overview = Overview {
         devices,
         complete: page.cursor.is_none(),
-        cursor: page.cursor.as_deref().map(key::last),
+        cursor: page
+            .cursor
+            .map(|cursor| super::cursor_after(key::last(&cursor))),
         reconcile: last_run(world, context).await?,
         keys: match context.caller.tenant {
             None => Some(rekey::shown(world).await?),

@@ -12,17 +12,18 @@ use super::schemas::Schemas;
 use crate::admin::problem::Kind as Problem;
 use crate::admin::route::Route;
 use crate::admin::{
-    account, audit, batch, device, explain, models, plan, resync, rollout, session, status,
+    account, audit, batch, device, explain, filter, models, plan, resync, rollout, session, status,
 };
-use crate::mac::{CURSOR, Mac};
+use crate::mac::Mac;
 use crate::record::account::Account;
 use crate::record::device::Device;
-use crate::record::pbx::Pbx;
+use crate::record::pbx::{Mode, Pbx};
 use crate::record::profile::Profile;
 use crate::record::rule::Rule;
 use crate::record::tenant::Tenant;
-use crate::record::token::Token;
-use crate::text::Id;
+use crate::record::token::{Role, Token};
+use crate::stage::Stage;
+use crate::text::{Id, Place};
 use crate::time::Timestamp;
 use crate::vendor::{Objection, VendorId};
 
@@ -433,13 +434,70 @@ fn text() -> Value {
     json!({ "type": "string" })
 }
 
-/// What a list's cursor looks like: the name of the record that comes before.
-fn cursor(tag: &str) -> Value {
-    if tag == "devices" {
-        json!({ "type": "string", "pattern": CURSOR, "minLength": 12, "maxLength": 12 })
-    } else {
-        id()
-    }
+/// A cursor. What stands in it is nobody's business but ours.
+fn cursor() -> Value {
+    json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]+$" })
+}
+
+/// One of some words.
+fn one_of(words: impl Iterator<Item = &'static str>) -> Value {
+    json!({ "type": "string", "enum": words.collect::<Vec<_>>() })
+}
+
+/// The filters of a collection's list, beside `tenant`.
+fn filters(tag: &str) -> Vec<(&'static str, &'static str, Value)> {
+    let place =
+        || json!({ "type": "string", "pattern": Place::PATTERN, "maxLength": Place::LONGEST });
+    let vendor = || one_of(VendorId::ALL.iter().map(|vendor| vendor.name()));
+    let mut filters = match tag {
+        "devices" => vec![
+            ("vendor", "Those of this vendor.", vendor()),
+            (
+                "model",
+                "Those of this model, in any case of letters.",
+                place(),
+            ),
+            ("site", "Those at this site.", place()),
+            ("profile", "Those with this profile.", id()),
+            (
+                "status",
+                "Those that are so far, as their own status says it.",
+                one_of(Stage::ALL.into_iter().map(Stage::word)),
+            ),
+        ],
+        "accounts" => vec![
+            ("pbx", "Those at this PBX.", id()),
+            (
+                "status",
+                "Those that their PBX says this of.",
+                one_of(filter::ACCOUNT_WORDS.into_iter()),
+            ),
+        ],
+        "pbxes" => vec![(
+            "mode",
+            "Those in this mode.",
+            one_of(Mode::ALL.into_iter().map(Mode::name)),
+        )],
+        "rules" => vec![
+            ("vendor", "Those that ask for this vendor.", vendor()),
+            ("model", "Those that ask for this model.", place()),
+            ("site", "Those that ask for this site.", place()),
+            ("region", "Those that ask for this region.", place()),
+            ("country", "Those that ask for this country.", place()),
+        ],
+        "tokens" => vec![(
+            "role",
+            "Those of this role.",
+            one_of(Role::ALL.into_iter().map(Role::name)),
+        )],
+        _ => Vec::new(),
+    };
+    filters.push((
+        "q",
+        "Those in whose texts this stands, in any case of letters.",
+        json!({ "type": "string", "pattern": "[^\\s\\u0085]", "maxLength": filter::LONGEST_TEXT }),
+    ));
+    filters
 }
 
 fn id() -> Value {
@@ -490,7 +548,14 @@ fn record(of: Record, method: &Method, is_list: bool) -> Operation {
         if of.tag != "tenants" {
             operation = operation.parameter("tenant", TENANT_ONLY, id());
         }
+        for (name, text, schema) in filters(of.tag) {
+            operation = operation.parameter(name, text, schema);
+        }
         return operation
+            .text(
+                "A filtered call looks at so many records and no more: its page may have fewer than `limit`, and still a \
+                 `cursor`.",
+            )
             .parameter(
                 "limit",
                 "How many records a page has at most.",
@@ -499,7 +564,7 @@ fn record(of: Record, method: &Method, is_list: bool) -> Operation {
             .parameter(
                 "cursor",
                 "Where the page before ended: its `cursor`.",
-                cursor(of.tag),
+                cursor(),
             )
             .answers(200, "A page.", of.page);
     }
@@ -568,9 +633,9 @@ pub fn of(route: &Route) -> Option<Operation> {
     match (&route.method, route.path) {
         (&Method::GET, "status") => Some(
             Operation::new("status", "getStatus", "How many phones are how far, and the last scheduled run")
-                .parameter("cursor", "Where the call before stopped counting: its `cursor`.", cursor("devices"))
+                .parameter("cursor", "Where the call before stopped counting: its `cursor`.", cursor())
                 .answers(200, "The counts of up to 100 devices, and the run.", |s| {
-                    s.read::<status::Overview<'_>>()
+                    s.read::<status::Overview>()
                 }),
         ),
         (&Method::GET, "models") => Some(
@@ -802,6 +867,13 @@ fn device_operation(route: &Route) -> Option<Operation> {
                 .takes(false, |_| nothing(), Vec::new())
                 .says_nothing(204, "Nobody is logged in.")
         }
+        (&Method::GET, "devices/{mac}/settings") => {
+            Operation::new("devices", "getSettings", "Each setting of a phone, and which level it comes from")
+                .text("From the lowest: default, tenant, profile, model, site, device. A level can lock a setting.")
+                .answers(200, "Every setting, passwords masked.", |s| {
+                    s.read::<device::DeviceSettings<'_>>()
+                })
+        }
         (&Method::GET, "devices/{mac}/files") => {
             Operation::new("devices", "listFiles", "Which files a phone gets")
                 .answers(200, "Their names, and what they are made of.", |s| {
@@ -918,7 +990,7 @@ fn export_operation(tag: &'static str, id_of: &'static str, summary: &'static st
         .parameter(
             "cursor",
             "Where the page before ended; `Link` has it.",
-            cursor(tag),
+            cursor(),
         );
     operation.answers.push(Answered {
         status: 200,

@@ -323,6 +323,7 @@ pub const MOST_LAYER_BYTES: usize = 65_536;
 
 /// Settings of some of a tenant's phones: those of a model, or those at a site.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Layer {
     /// The settings, but for passwords, which are sealed for a record of their own.

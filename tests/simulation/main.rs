@@ -13,6 +13,9 @@ mod ask;
 #[path = "../native/asterisk.rs"]
 #[expect(dead_code, reason = "more of it is used in another ring")]
 mod asterisk;
+#[path = "../native/conforms.rs"]
+#[expect(dead_code, reason = "more of it is used in another ring")]
+mod conforms;
 mod exchange;
 mod gauge;
 mod seed;
