@@ -321,11 +321,16 @@ pub async fn settings<W: World>(
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct DeviceSettings<'a> {
+    /// The phone.
     mac: Mac,
+    /// Who makes it.
     vendor: VendorId,
+    /// Its model, as the record spells it.
     model: &'a str,
+    /// Where it stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     site: Option<&'a Place>,
+    /// Its profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<&'a Id>,
     /// Every setting, by its name.

@@ -316,6 +316,9 @@ struct Beside {
     /// In the answer to a change: until when it shows everywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     visible_by: Option<Timestamp>,
+    /// In the answer to a change: what of it does not come about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warnings: Option<Vec<Objection>>,
 }
 
 /// What stands beside a profile in an answer.

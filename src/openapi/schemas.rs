@@ -366,12 +366,7 @@ fn patch(schema: &Value, write: &Map<String, Value>) -> Value {
             }
         }
     }
-    for name in ["additionalProperties", "patternProperties"] {
-        if let Some(values) = members.get_mut(name).filter(|values| values.is_object()) {
-            merged(values, write);
-            or_null(values);
-        }
-    }
+    any_members(members, write);
     patch
 }
 
@@ -395,12 +390,31 @@ fn merged(schema: &mut Value, write: &Map<String, Value>) {
             merged(choice, write);
         }
     }
-    if let Some(values) = members
-        .get_mut("additionalProperties")
-        .filter(|v| v.is_object())
-    {
-        merged(values, write);
-        or_null(values);
+    any_members(members, write);
+}
+
+/// The same of the members that an object has under names of the caller's: each is merged, or taken away.
+fn any_members(members: &mut Map<String, Value>, write: &Map<String, Value>) {
+    let others = members.get("additionalProperties");
+    let others = others.filter(|values| values.is_object()).cloned();
+    let named = members
+        .get("patternProperties")
+        .and_then(Value::as_object)
+        .cloned();
+    let or_gone = |mut values: Value| {
+        merged(&mut values, write);
+        or_null(&mut values);
+        values
+    };
+    if let Some(values) = others {
+        members.insert("additionalProperties".to_owned(), or_gone(values));
+    }
+    if let Some(patterns) = named {
+        let patterns = patterns
+            .into_iter()
+            .map(|(pattern, values)| (pattern, or_gone(values)));
+        let patterns: Map<String, Value> = patterns.collect();
+        members.insert("patternProperties".to_owned(), patterns.into());
     }
 }
 

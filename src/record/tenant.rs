@@ -302,12 +302,14 @@ pub struct Tenant {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub locked: Locked,
     /// Settings of the tenant's phones of a model, above those of a profile; by the model's name in the
-    /// catalogue, at most [`MOST_MODELS`].
+    /// catalogue, at most 64.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("maxProperties" = MOST_MODELS)))]
     pub models: BTreeMap<String, Layer>,
     /// Settings of the tenant's phones at a site, above those of a model; by the devices' `site`, at
-    /// most [`MOST_SITES`].
+    /// most 200.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("maxProperties" = MOST_SITES)))]
     pub sites: BTreeMap<Place, Layer>,
 }
 

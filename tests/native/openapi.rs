@@ -374,6 +374,10 @@ fn a_patch_may_leave_out_everything_and_take_away_what_is_not_needed() {
     let raw =
         json!({ "settings": { "raw": { "yealink": { "a.b": null, "c.d": "1" }, "snom": null } } });
     assert!(conforms::is_of("TenantPatch", &raw));
+    let layers = json!({ "sites": { "berlin": { "settings": { "dnd": null } }, "old": null }, "models": { "T46U": null } });
+    assert!(conforms::is_of("TenantPatch", &layers));
+    let wrong = json!({ "sites": { "berlin": { "settings": { "dnd": 1 } } } });
+    assert!(!conforms::is_of("TenantPatch", &wrong));
 }
 
 /// Whether a type's schema takes a text, by a schema of its own.
