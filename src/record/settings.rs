@@ -171,7 +171,7 @@ settings! {
 
 schema!(Setting, "A setting by its name in a record.", {
     "type": "string",
-    "enum": Setting::ALL.iter().map(|setting| setting.name()).collect::<Vec<_>>(),
+    "enum": Setting::ALL.iter().chain(&[Setting::Raw]).map(|setting| setting.name()).collect::<Vec<_>>(),
 });
 
 impl Serialize for Setting {
