@@ -829,6 +829,7 @@ fn account_operation(route: &Route) -> Option<Operation> {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn device_operation(route: &Route) -> Option<Operation> {
     let access: Of = |s| s.read::<device::Acted>();
     let decoy = [Problem::InUse];

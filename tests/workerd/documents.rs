@@ -76,8 +76,11 @@ fn the_document_and_its_page_are_served_to_everybody() {
     }
 }
 
+/// Status, headers and body.
+type Visible = (u16, Vec<(String, Vec<u8>)>, Vec<u8>);
+
 /// Everything that a caller can see of an answer but when it was given.
-fn visible(answer: &Response) -> (u16, Vec<(String, Vec<u8>)>, Vec<u8>) {
+fn visible(answer: &Response) -> Visible {
     let headers = answer.headers.iter().filter(|(name, _)| *name != "date");
     let mut headers: Vec<_> = headers
         .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
