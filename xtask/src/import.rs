@@ -1,16 +1,18 @@
 //! `cargo xtask import`: sends a file of any length through `POST /devices/batch` or
 //! `/accounts/batch`, as much at a time as a call takes, and goes on where one that was cut off ended.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, IsTerminal as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, io};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use dialtone_kit::http::{self, Response};
+use dialtone_kit::http;
 use dialtone_kit::{dev_vars, project};
 use serde_json::{Value, json};
 
@@ -23,6 +25,13 @@ const CALL_BYTES: usize = 524_288;
 
 /// The longest line, or record of CSV, that the Worker takes.
 const LONGEST_LINE: usize = 131_072;
+
+/// How many calls are under way at a time, if the command line does not say: one waits mostly for the road and
+/// for the Worker's stores.
+const CALLS: usize = 4;
+
+/// The most calls under way at a time.
+const MOST_CALLS: usize = 16;
 
 /// How many lines the first call sends; from then on half as many again as the last one took.
 const FIRST_LINES: usize = 80;
@@ -56,6 +65,8 @@ pub struct Given {
     pub tenant: Option<String>,
     dry_run: bool,
     resume: bool,
+    /// How many calls are under way at a time.
+    calls: usize,
 }
 
 /// A form of a file.
@@ -93,12 +104,18 @@ impl Given {
         let imports = task == "import";
         let (mut file, mut url, mut tenant) = (None, None, None);
         let (mut accounts, mut dry_run, mut resume) = (false, false, false);
+        let mut calls = CALLS;
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--url" => url = words.next().cloned(),
                 "--accounts" => accounts = true,
                 "--tenant" if !imports => tenant = words.next().cloned(),
+                "--calls" if imports => {
+                    let number = words.next().and_then(|word| word.parse().ok());
+                    let number = number.filter(|number| (1..=MOST_CALLS).contains(number));
+                    calls = number.with_context(|| format!("--calls wants 1 to {MOST_CALLS}"))?;
+                }
                 "--dry-run" if imports => dry_run = true,
                 "--resume" if imports => resume = true,
                 word if !word.starts_with('-') && file.is_none() => {
@@ -127,6 +144,7 @@ impl Given {
             tenant,
             dry_run,
             resume,
+            calls,
         })
     }
 
@@ -212,7 +230,33 @@ impl Tally {
     fn all(self) -> u64 {
         self.created + self.changed + self.unchanged + self.refused
     }
+
+    fn count(&mut self, end: &End) {
+        let counter = match end {
+            End::Created => &mut self.created,
+            End::Changed => &mut self.changed,
+            End::Unchanged => &mut self.unchanged,
+            End::Refused(_) => &mut self.refused,
+        };
+        *counter += 1;
+    }
 }
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq)]
+enum End {
+    Created,
+    Changed,
+    Unchanged,
+    /// With its result, in which `line` is the file's.
+    Refused(Value),
+}
+
+/// The records of one call.
+type Call = Vec<Piece>;
+
+/// What a call came to.
+type Answered = (Call, Result<Value>);
 
 /// Imports a file.
 pub fn run(arguments: &[String]) -> Result<()> {
@@ -232,9 +276,18 @@ struct Import {
     screen: Screen,
     source: Source<BufReader<File>>,
     header: Vec<u8>,
-    /// What was read and is not done.
-    waiting: VecDeque<Piece>,
+    /// What was read and is in no call, by where it begins.
+    waiting: BTreeMap<u64, Piece>,
+    /// Where each record begins that is in a call.
+    sent: BTreeMap<u64, u64>,
+    /// What became of records behind one that is not done yet: an import that goes on sends them again.
+    ahead: BTreeMap<u64, End>,
+    /// The line that had each name first.
+    names: HashMap<String, u64>,
+    /// Names that stand twice, and in which lines.
+    twice: Vec<String>,
     length: u64,
+    /// What became of all records before [`Import::settled`].
     tally: Tally,
     rejected: Vec<String>,
     rejects: File,
@@ -278,7 +331,11 @@ impl Import {
             },
             given,
             header: Vec::new(),
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            ahead: BTreeMap::new(),
+            names: HashMap::new(),
+            twice: Vec::new(),
             length,
             tally: Tally::default(),
             rejected: Vec::new(),
@@ -319,79 +376,138 @@ impl Import {
 
     /// Sends everything.
     fn all(&mut self) -> Result<()> {
+        let (give, calls) = mpsc::channel::<Call>();
+        let (answer, answers) = mpsc::channel::<Answered>();
+        let post = Post::of(&self.given, self.header.clone());
+        let calls = Mutex::new(calls);
+        thread::scope(|scope| {
+            for _ in 0..self.given.calls {
+                let answer = answer.clone();
+                let (calls, post) = (&calls, &post);
+                scope.spawn(move || {
+                    loop {
+                        let call = calls.lock().map(|calls| calls.recv());
+                        let Ok(Ok(call)) = call else { return };
+                        let result = post.send(&call);
+                        if answer.send((call, result)).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(answer);
+            let done = self.calls(&give, &answers);
+            // The threads end when there is nobody who could give them another call.
+            drop(give);
+            done
+        })
+    }
+
+    /// Keeps calls under way until everything is done. After a failure or a signal none is begun, and what is
+    /// under way is waited for.
+    fn calls(&mut self, give: &Sender<Call>, answers: &Receiver<Answered>) -> Result<()> {
         let mut size = FIRST_LINES;
+        let mut under_way = 0;
+        let mut failed = None;
         loop {
-            let mut bytes: usize = self.waiting.iter().map(|piece| piece.bytes.len()).sum();
-            while self.waiting.len() < size && bytes < CALL_BYTES {
-                let Some(piece) = self.source.next()? else {
+            while failed.is_none() && under_way < self.given.calls {
+                if let Err(error) = signal::go_on() {
+                    failed = Some(error);
                     break;
-                };
-                bytes += piece.bytes.len();
-                if piece.bytes.len() > LONGEST_LINE {
-                    let why = "the line is too long, or a quote in it is not closed";
-                    self.refuse(&json!({ "line": piece.line, "detail": why }))?;
-                    bytes -= piece.bytes.len();
-                } else {
-                    self.waiting.push_back(piece);
                 }
+                let call = self.next_call(size)?;
+                if call.is_empty() {
+                    break;
+                }
+                give.send(call).context("no thread takes a call")?;
+                under_way += 1;
             }
-            if self.waiting.is_empty() {
-                return Ok(());
+            if under_way == 0 {
+                return failed.map_or(Ok(()), Err);
             }
-            signal::go_on()?;
-            let done = self.send()?;
-            size = (done * 3 / 2).clamp(20, MOST_LINES);
+            let (call, answer) = answers.recv().context("no thread gives an answer")?;
+            under_way -= 1;
+            let done = answer.and_then(|answer| self.take(call, &answer));
+            match done {
+                Ok(done) => size = (done * 3 / 2).clamp(20, MOST_LINES),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+            self.settle()?;
             self.note_progress()?;
             self.show(false);
         }
     }
 
-    /// Sends what waits in one call: how many lines of it are done.
-    fn send(&mut self) -> Result<usize> {
-        let mut body = self.header.clone();
-        if !body.is_empty() && !body.ends_with(b"\n") {
-            body.push(b'\n');
-        }
-        let mut line = 1 + newlines(&body);
-        let mut lines = Vec::new();
-        for piece in &self.waiting {
-            lines.push(line);
-            body.extend_from_slice(&piece.bytes);
-            if !body.ends_with(b"\n") {
-                body.push(b'\n');
+    /// The records of the next call, the first of the file that are in none.
+    fn next_call(&mut self, size: usize) -> Result<Call> {
+        let mut call = Call::new();
+        let mut bytes = 0;
+        while call.len() < size && bytes < CALL_BYTES {
+            let piece = match self.waiting.pop_first() {
+                Some((_, piece)) => piece,
+                None => match self.source.next()? {
+                    Some(piece) => piece,
+                    None => break,
+                },
+            };
+            if piece.bytes.len() > LONGEST_LINE {
+                let why = "the line is too long, or a quote in it is not closed";
+                let result = json!({ "line": piece.line, "detail": why });
+                self.ahead.insert(piece.at, End::Refused(result));
+                continue;
             }
-            line = 1 + newlines(&body);
+            bytes += piece.bytes.len();
+            self.sent.insert(piece.at, piece.line);
+            call.push(piece);
         }
-        let answer: Value = self.post(&body)?.json()?;
+        Ok(call)
+    }
+
+    /// Takes the results of a call: how many of its records are done.
+    fn take(&mut self, call: Call, answer: &Value) -> Result<usize> {
         let results = answer.get("lines").and_then(Value::as_array);
         let results = results.context("the answer has no lines")?;
+        let results: HashMap<u64, &Value> = results
+            .iter()
+            .filter_map(|result| Some((result.get("line")?.as_u64()?, result)))
+            .collect();
         let mut busy = false;
         let mut done = 0;
-        for (piece, line) in std::mem::take(&mut self.waiting).into_iter().zip(lines) {
-            let of = |result: &&Value| result.get("line").and_then(Value::as_u64) == Some(line);
+        let lines = lines_of(&call, &self.header);
+        for (piece, line) in call.into_iter().zip(lines) {
+            self.sent.remove(&piece.at);
             // A line without a result was not looked at.
-            let Some(result) = results.iter().find(of) else {
-                self.waiting.push_back(piece);
+            let Some(result) = results.get(&line) else {
+                self.waiting.insert(piece.at, piece);
                 continue;
             };
             let status = result.get("status").and_then(Value::as_u64).unwrap_or(0);
             if matches!(status, 429 | 503) && piece.tries < TRIES {
                 busy = true;
                 let tries = piece.tries + 1;
-                self.waiting.push_back(Piece { tries, ..piece });
+                self.waiting.insert(piece.at, Piece { tries, ..piece });
                 continue;
             }
             done += 1;
-            match result.get("outcome").and_then(Value::as_str) {
-                Some("created") => self.tally.created += 1,
-                Some("changed") => self.tally.changed += 1,
-                Some("unchanged") => self.tally.unchanged += 1,
+            let end = match result.get("outcome").and_then(Value::as_str) {
+                Some("created") => End::Created,
+                Some("changed") => End::Changed,
+                Some("unchanged") => End::Unchanged,
                 _ => {
-                    let mut result = result.clone();
+                    let mut result = (*result).clone();
                     if let Some(number) = result.get_mut("line") {
                         *number = piece.line.into();
                     }
-                    self.refuse(&result)?;
+                    End::Refused(result)
+                }
+            };
+            self.ahead.insert(piece.at, end);
+            let name = result.get("mac").or(result.get("id"));
+            if let Some(name) = name.and_then(Value::as_str) {
+                let first = *self.names.entry(name.to_owned()).or_insert(piece.line);
+                if first != piece.line {
+                    self.twice
+                        .push(format!("{name} stands in lines {first} and {}", piece.line));
                 }
             }
         }
@@ -405,44 +521,35 @@ impl Import {
         Ok(done)
     }
 
-    /// One call, sent again while the service has no time for it.
-    fn post(&self, body: &[u8]) -> Result<Response> {
-        let dry = if self.given.dry_run { "?dry_run=1" } else { "" };
-        let url = format!(
-            "{}/api/v1/{}/batch{dry}",
-            self.given.url, self.given.collection
-        );
-        let mut wait = Duration::from_secs(1);
-        for attempt in 1..=TRIES {
-            let answer = http::post(&url)
-                .bearer(&self.given.token)
-                .header("Content-Type", self.given.form.content_type())
-                .limit(LIMIT)
-                .body(body)
-                .send();
-            let why = match answer {
-                Ok(answer) if answer.status == 200 => return Ok(answer),
-                Ok(answer) if matches!(answer.status, 429 | 500..) => {
-                    let after = answer.header("retry-after").and_then(|s| s.parse().ok());
-                    wait = after.map_or(wait, Duration::from_secs);
-                    format!("{}: {}", answer.status, answer.text())
-                }
-                Ok(answer) => bail!("POST {url}: {}: {}", answer.status, answer.text()),
-                Err(error) => format!("{error:#}"),
-            };
-            ensure!(attempt < TRIES, "gave up after {TRIES} tries: {why}");
-            signal::go_on()?;
-            thread::sleep(wait);
-            wait = (wait * 2).min(Duration::from_mins(1));
-        }
-        bail!("gave up")
+    /// Where the first record begins that is not done, and in which line.
+    fn settled(&self) -> (u64, u64) {
+        let waiting = self.waiting.first_key_value();
+        let waiting = waiting.map(|(at, piece)| (*at, piece.line));
+        let sent = self.sent.first_key_value();
+        let sent = sent.map(|(at, line)| (*at, *line));
+        let next = Some((self.source.at, self.source.line));
+        [waiting, sent, next]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or_default()
     }
 
-    fn refuse(&mut self, result: &Value) -> Result<()> {
-        self.tally.refused += 1;
-        writeln!(self.rejects, "{result}")?;
-        if self.rejected.len() < PRINTED {
-            self.rejected.push(said(result));
+    /// Counts what is done with nothing before it that is not.
+    fn settle(&mut self) -> Result<()> {
+        let (at, _) = self.settled();
+        while let Some(first) = self.ahead.first_entry() {
+            if *first.key() >= at {
+                break;
+            }
+            let end = first.remove();
+            self.tally.count(&end);
+            if let End::Refused(result) = end {
+                writeln!(self.rejects, "{result}")?;
+                if self.rejected.len() < PRINTED {
+                    self.rejected.push(said(&result));
+                }
+            }
         }
         Ok(())
     }
@@ -452,12 +559,7 @@ impl Import {
         if self.given.dry_run {
             return Ok(());
         }
-        let (line, at) = self
-            .waiting
-            .iter()
-            .map(|piece| (piece.line, piece.at))
-            .min()
-            .unwrap_or((self.source.line, self.source.at));
+        let (at, line) = self.settled();
         let progress = json!({
             "url": self.given.url, "collection": self.given.collection, "length": self.length,
             "line": line, "at": at, "created": self.tally.created, "changed": self.tally.changed,
@@ -480,8 +582,7 @@ impl Import {
             return;
         }
         self.shown = Instant::now();
-        let waiting = self.waiting.front().map(|piece| piece.at);
-        let at = waiting.unwrap_or(self.source.at);
+        let (at, _) = self.settled();
         let percent = (at * 100).checked_div(self.length).unwrap_or(100);
         let full = usize::try_from(percent / 4).unwrap_or(25).min(25);
         let Tally {
@@ -489,7 +590,10 @@ impl Import {
             changed,
             unchanged,
             refused,
-        } = self.tally;
+        } = self.ahead.values().fold(self.tally, |mut tally, end| {
+            tally.count(end);
+            tally
+        });
         let text = format!(
             "[{}{}] {percent:3} %  {created} created, {changed} changed, {unchanged} unchanged, {refused} refused",
             "#".repeat(full),
@@ -504,6 +608,7 @@ impl Import {
 
     /// Says what was done, and fails if a line was refused.
     fn end(mut self, begun: Instant) -> Result<()> {
+        self.settle()?;
         self.show(true);
         self.screen.gap();
         let seconds = begun.elapsed().as_secs_f64();
@@ -513,6 +618,13 @@ impl Import {
             .line(format_args!("{lines} lines {dry} in {seconds:.0} s"));
         if !self.given.dry_run {
             fs::remove_file(self.given.beside(".progress"))?;
+        }
+        for twice in self.twice.iter().take(PRINTED) {
+            self.screen
+                .line(format_args!("{twice}: nothing says which of them holds"));
+        }
+        if let more @ 1.. = self.twice.len().saturating_sub(PRINTED) {
+            self.screen.line(format_args!("{more} more stand twice"));
         }
         let rejects = self.given.beside(".refused.ndjson");
         if self.tally.refused == 0 {
@@ -528,6 +640,85 @@ impl Import {
             rejects.display()
         )
     }
+}
+
+/// What makes the calls.
+struct Post {
+    url: String,
+    token: String,
+    content_type: &'static str,
+    header: Vec<u8>,
+}
+
+impl Post {
+    fn of(given: &Given, header: Vec<u8>) -> Self {
+        let dry = if given.dry_run { "?dry_run=1" } else { "" };
+        let Given {
+            url, collection, ..
+        } = given;
+        Self {
+            url: format!("{url}/api/v1/{collection}/batch{dry}"),
+            token: given.token.clone(),
+            content_type: given.form.content_type(),
+            header,
+        }
+    }
+
+    /// One call, sent again while the service has no time for it.
+    fn send(&self, call: &[Piece]) -> Result<Value> {
+        let mut body = ended(self.header.clone());
+        for piece in call {
+            body.extend_from_slice(&piece.bytes);
+            body = ended(body);
+        }
+        let url = &self.url;
+        let mut wait = Duration::from_secs(1);
+        for attempt in 1..=TRIES {
+            let answer = http::post(url)
+                .bearer(&self.token)
+                .header("Content-Type", self.content_type)
+                .limit(LIMIT)
+                .body(body.as_slice())
+                .send();
+            let why = match answer {
+                Ok(answer) if answer.status == 200 => return answer.json(),
+                Ok(answer) if matches!(answer.status, 429 | 500..) => {
+                    let after = answer.header("retry-after").and_then(|s| s.parse().ok());
+                    wait = after.map_or(wait, Duration::from_secs);
+                    format!("{}: {}", answer.status, answer.text())
+                }
+                Ok(answer) => bail!("POST {url}: {}: {}", answer.status, answer.text()),
+                Err(error) => format!("{error:#}"),
+            };
+            ensure!(attempt < TRIES, "gave up after {TRIES} tries: {why}");
+            signal::go_on()?;
+            thread::sleep(wait);
+            wait = (wait * 2).min(Duration::from_mins(1));
+        }
+        bail!("gave up")
+    }
+}
+
+/// Lines that end with a line break.
+fn ended(mut bytes: Vec<u8>) -> Vec<u8> {
+    if !bytes.is_empty() && !bytes.ends_with(b"\n") {
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+/// In which line of a call's body each of its records begins.
+fn lines_of(call: &[Piece], header: &[u8]) -> Vec<u64> {
+    let lines =
+        |bytes: &[u8]| newlines(bytes) + u64::from(!bytes.is_empty() && !bytes.ends_with(b"\n"));
+    let mut line = 1 + lines(header);
+    call.iter()
+        .map(|piece| {
+            let this = line;
+            line += lines(&piece.bytes);
+            this
+        })
+        .collect()
 }
 
 /// A line that was refused, in words.
@@ -600,6 +791,19 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert!(found[0].2.len() > LONGEST_LINE && found[0].2.len() < LONGEST_LINE + 10);
         assert_eq!(found[1].2, "z\n");
+    }
+
+    #[test]
+    fn a_record_in_a_call_is_known_by_the_line_that_it_begins_in() {
+        let piece = |text: &str| Piece {
+            line: 0,
+            at: 0,
+            bytes: text.as_bytes().to_vec(),
+            tries: 0,
+        };
+        let call = [piece("\"x\ny\",1\n"), piece("a,b"), piece("c,d\r\n")];
+        assert_eq!(lines_of(&call, b"mac,site\n"), [2, 4, 5]);
+        assert_eq!(lines_of(&call, b""), [1, 3, 4]);
     }
 
     #[test]

@@ -32,10 +32,11 @@ Tasks, as `cargo xtask <task>`:
                                      on; with --once tries its own suggestions, and ends
   export FILE --url URL [--accounts] [--tenant T]
                                      writes all devices, or accounts, into a file: .csv or .ndjson
-  import FILE --url URL [--accounts] [--dry-run] [--resume]
+  import FILE --url URL [--accounts] [--dry-run] [--resume] [--calls N]
                                      saves the devices, or accounts, of a .csv or .ndjson of any
-                                     length, and says at the end which lines were refused. Export and
-                                     import take the token from DIALTONE_ADMIN_TOKEN
+                                     length, in 4 calls at a time if not told otherwise, and says at the
+                                     end which lines were refused. Export and import take the token from
+                                     DIALTONE_ADMIN_TOKEN
   simulate [--pbxes N] [--accounts N] [--runs N] [--latency MS] [--tenth]
                                      100,000 accounts with a phone each at 100 PBXes that are 20 ms
                                      away, and what runs of the scheduled handler take there: time,
