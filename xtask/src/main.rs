@@ -5,6 +5,7 @@ mod admin;
 mod build;
 mod demo;
 mod export;
+mod fleet;
 mod import;
 mod phone;
 mod scan;
@@ -46,11 +47,13 @@ Tasks, as `cargo xtask <task>`:
                                      that it removes again; the token is also taken from
                                      DIALTONE_ADMIN_TOKEN. `--local` in place of the URL starts one
   soak [--minutes N] [--seed S]      plays admins, phones and strangers at random, for 10 minutes
-       [--tenth]                     if not told otherwise; beside it a stranger counts through
-       [--scan | --schema | --storm] 100,000 MACs, an Asterisk is looked after 1,000 times over a road
-                                     on which everything fails, and schemathesis holds the API against
-                                     its document for 20 minutes. A tenth of all with --tenth (a minute
-                                     of schemathesis); one of these alone with --scan, --storm or --schema
+       [--devices N] [--tenth]       if not told otherwise; beside it a stranger counts through
+       [--fleet | --scan             100,000 MACs, an Asterisk is looked after 1,000 times over a road
+       | --schema | --storm]         on which everything fails, schemathesis holds the API against its
+                                     document for 20 minutes, and 3,000 devices are imported, listed,
+                                     filtered and exported. Less of all with --tenth: a minute of
+                                     schemathesis, 600 devices, a tenth of the rest. One of these alone
+                                     with its name; --fleet then has 100,000 devices (1 to 3 hours)
   test                               all checks and tests, as CI runs them
   tools                              what the other tasks need: the wasm target, the npm packages
   help                               this list

@@ -11,7 +11,7 @@ use dialtone_kit::workerd::{Options, Workerd};
 use serde_json::{Value, json};
 
 use crate::admin::Admin;
-use crate::{scan, schema, storm};
+use crate::{fleet, scan, schema, storm};
 
 /// How long a whole soak takes if nobody says otherwise.
 const MINUTES: u64 = 10;
@@ -67,6 +67,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let mut macs = scan::MACS;
     let mut runs = storm::RUNS;
     let mut schema_time = schema::TIME;
+    let mut devices = None;
+    let mut some_devices = fleet::SOME_DEVICES;
     let mut alone: Option<&str> = None;
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
@@ -82,17 +84,20 @@ pub fn run(arguments: &[String]) -> Result<()> {
                 time = Duration::from_secs(number()? * 60);
                 schema_time = time;
             }
+            "--devices" => devices = Some(usize::try_from(number()?)?),
             "--seed" => seed = Some(number()?),
             "--tenth" => {
                 time = Duration::from_secs(MINUTES * 6);
                 macs = scan::MACS / 10;
                 runs = storm::RUNS / 10;
                 schema_time = schema::SHORT_TIME;
+                some_devices = fleet::FEW_DEVICES;
             }
-            "--scan" | "--storm" | "--schema" => alone = Some(word),
+            "--fleet" | "--scan" | "--storm" | "--schema" => alone = Some(word),
             _ => {
                 bail!(
-                    "say cargo xtask soak [--minutes N] [--seed N] [--tenth] [--scan | --schema | --storm]"
+                    "say cargo xtask soak [--minutes N] [--seed N] [--devices N] [--tenth] \
+                     [--fleet | --scan | --schema | --storm]"
                 )
             }
         }
@@ -101,6 +106,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     getrandom::fill(&mut fresh).context("this machine gives no random bytes")?;
     let seed = seed.unwrap_or(u64::from_le_bytes(fresh));
     match alone {
+        Some("--fleet") => return fleet::run(devices.unwrap_or(fleet::DEVICES)),
         Some("--scan") => return scan::run(macs, seed),
         Some("--schema") => return schema::run(schema_time, seed),
         Some(_) => return storm::run(runs, seed),
@@ -111,12 +117,15 @@ pub fn run(arguments: &[String]) -> Result<()> {
         let scanning = scope.spawn(|| scan::run(macs, seed));
         let storming = scope.spawn(|| storm::run(runs, seed));
         let reading = scope.spawn(|| schema::run(schema_time, seed));
+        let importing = scope.spawn(|| fleet::run(devices.unwrap_or(some_devices)));
         let soaked = soak(time, seed);
-        let (scanned, stormed, read) = (scanning.join(), storming.join(), reading.join());
+        let (scanned, stormed) = (scanning.join(), storming.join());
+        let (read, imported) = (reading.join(), importing.join());
         soaked?;
         scanned.map_err(|_| anyhow!("the scan died"))??;
         stormed.map_err(|_| anyhow!("the storm died"))??;
-        read.map_err(|_| anyhow!("the reader of the document died"))?
+        read.map_err(|_| anyhow!("the reader of the document died"))??;
+        imported.map_err(|_| anyhow!("the fleet died"))?
     })
 }
 
