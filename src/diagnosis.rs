@@ -53,6 +53,10 @@ pub enum Code {
     NoLines,
     /// The account of a line is not there.
     AccountGone,
+    /// The PBX of an account is not there.
+    PbxGone,
+    /// The profile of the device is not there.
+    ProfileGone,
     /// The PBX cannot be asked.
     PbxUnreachable,
     /// The PBX says something so unlikely that it is not believed yet.
@@ -130,6 +134,8 @@ pub struct Facts<'a> {
     pub refusal: Option<&'a Refusal>,
     /// Its lines in order.
     pub lines: &'a [LineFacts<'a>],
+    /// [`crate::render::Ingredients::missing_profile`] of it.
+    pub no_profile: Option<&'a Id>,
     /// How often it asks for its files by itself, in minutes.
     pub poll_minutes: u32,
     /// [`crate::render::Ingredients::outdate`] of its files.
@@ -145,8 +151,10 @@ pub struct LineFacts<'a> {
     pub line: u8,
     /// Its account's id.
     pub id: &'a Id,
-    /// Its account; `None` if there is none.
+    /// Its account; `None` if there is none, or its PBX is not there.
     pub account: Option<AccountFacts<'a>>,
+    /// The PBX that its account is at, if that is not there.
+    pub no_pbx: Option<&'a Id>,
 }
 
 /// What is known of an account. Where its phones registered from would stand here, for PBXes that
@@ -244,6 +252,22 @@ pub fn diagnose_account(account: &AccountFacts<'_>, now: Timestamp) -> Vec<Diagn
         account.shared(&mut found);
     }
     found.all
+}
+
+/// What is the matter with an account whose PBX is not there.
+#[must_use]
+pub fn diagnose_without_pbx(account: &Id, pbx: &Id) -> Vec<Diagnosis> {
+    let mut found = Found::default();
+    pbx_gone(&mut found, account, pbx);
+    found.all
+}
+
+fn pbx_gone(found: &mut Found, account: &Id, pbx: &Id) {
+    let detail = format!(
+        "The account {account} is at the PBX {pbx}, and there is none: no phone gets it. PATCH \
+         /accounts/{account} with another \"pbx\", or create that."
+    );
+    found.add(Code::PbxGone, None, detail);
 }
 
 const OFFLINE: &str = "It was registered and is not any more. See that the phone has power and network; if it is in use, \
@@ -449,17 +473,26 @@ impl Facts<'_> {
             );
             found.add(Code::NoLines, None, detail);
         }
+        if let Some(profile) = self.no_profile {
+            let detail = format!(
+                "There is no profile {profile}: its settings come from the levels that there are. Give the device \
+                 another one, or create that."
+            );
+            found.add(Code::ProfileGone, None, detail);
+        }
         for line in self.lines {
             found.line = Some(line.line);
-            match &line.account {
-                None => {
+            match (&line.account, line.no_pbx) {
+                (Some(account), _) => self.line(account, found),
+                (None, Some(pbx)) => pbx_gone(found, line.id, pbx),
+                (None, None) => {
                     let detail = format!(
-                        "There is no account {}. Give the line another one, or create it.",
+                        "There is no account {}: the line is left out of the files. Give it another one, or \
+                         create that.",
                         line.id
                     );
                     found.add(Code::AccountGone, None, detail);
                 }
-                Some(account) => self.line(account, found),
             }
         }
         found.line = None;

@@ -168,8 +168,8 @@ async fn regenerate_of<R: Record, W: World>(
     own: Option<&Id>,
 ) -> Result<(), Fault> {
     let tenant = own.or_else(|| stored.record.tenant());
-    // A new record is part of nothing, and what is used is not deleted.
-    if stored.edition <= 1 || !stored.alive() {
+    // A new record is part of nothing, and a tenant that has anything is not deleted.
+    if stored.edition <= 1 || (own.is_some() && !stored.alive()) {
         return Ok(());
     }
     resync::regenerate(world, Regenerated::Record(R::KIND, id), tenant, None).await
@@ -642,8 +642,11 @@ async fn join<W: World>(
     account: &Id,
 ) -> Result<(), Fault> {
     if device.alive() {
+        let tenant = &device.record.tenant;
         store::update::<Account, W>(world, account.as_str(), |account| {
-            account.alive() && account.state.devices.insert(mac)
+            // Another tenant's may have taken the id since.
+            let ours = account.alive() && account.record.tenant == *tenant;
+            ours && account.state.devices.insert(mac)
         })
         .await?;
     }

@@ -4,7 +4,7 @@
 //! In: records, counts, a form. Out: the phone's record for as long as the user is there, whether a PIN
 //! is looked at at all. [`crate::login`] and [`crate::session`] do it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,30 +23,31 @@ pub const MOST_BUTTONS: usize = 200;
 #[must_use]
 pub fn check(buttons: &[Button]) -> Vec<Objection> {
     let mut found = Vec::new();
-    let mut object = |pointer: String, detail: &str| found.push(Objection::new(pointer, detail));
     if buttons.len() > MOST_BUTTONS {
-        object("/buttons".to_owned(), "may be 200 at most");
+        found.push(Objection::new("/buttons", "may be 200 at most"));
         return found;
     }
-    let mut places = BTreeSet::new();
+    let mut places = BTreeMap::new();
     for (n, button) in buttons.iter().enumerate() {
+        let at = |name: &str| format!("/buttons/{n}/{name}");
         if button.key == 0 {
-            object(format!("/buttons/{n}/key"), "must be at least 1");
+            found.push(Objection::new(at("key"), "must be at least 1"));
         }
         if button.module == Some(0) {
-            object(format!("/buttons/{n}/module"), "must be at least 1");
+            found.push(Objection::new(at("module"), "must be at least 1"));
         }
-        if !places.insert((button.module, button.key)) {
-            object(format!("/buttons/{n}/key"), "is given twice");
+        let first = *places.entry((button.module, button.key)).or_insert(n);
+        if first != n {
+            let twice = Objection::new(at("key"), "is given twice").needing(at("module"));
+            let first = ["module", "key"].map(|name| format!("/buttons/{first}/{name}"));
+            found.push(first.into_iter().fold(twice, Objection::needing));
         }
         if button.line.is_some_and(|line| line != 1) {
-            object(
-                format!("/buttons/{n}/line"),
-                "must be 1: a user has one line",
-            );
+            let detail = "must be 1: a user has one line";
+            found.push(Objection::new(at("line"), detail));
         }
         if let Some(wrong) = wrong_value(button) {
-            object(format!("/buttons/{n}/value"), wrong);
+            found.push(Objection::new(at("value"), wrong).needing(at("type")));
         }
     }
     found

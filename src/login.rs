@@ -210,6 +210,7 @@ async fn find<W: World>(world: &W, device: &Device, user: &str) -> Result<Option
     let first = device.lines.iter().min_by_key(|line| line.line);
     let pbxes: Vec<Id> = if let Some(line) = first {
         let host = store::load::<Account, W>(world, line.account.as_str()).await?;
+        let host = host.filter(|host| host.stored.record.tenant == *tenant);
         host.map(|host| host.stored.record.pbx)
             .into_iter()
             .collect()

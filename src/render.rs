@@ -161,7 +161,7 @@ impl Ingredients {
         });
         // Each round takes something out.
         loop {
-            let mut objections = step6_config_files::check(self.record(), model);
+            let mut objections = step6_config_files::check(self.record(), Some(model));
             objections.extend(vendor::objections(&self.phone(keys, "")?));
             let Some(seated) = &mut self.seated else {
                 return Ok(());
@@ -269,12 +269,52 @@ impl Ingredients {
         self.levels().origins(self.device.record.vendor)
     }
 
-    /// What of the phone's settings does not come about as its record, or another level, has it.
+    /// What the device's record refers to that is not there, and is left out of the files for that: the
+    /// profile, and the lines whose account or its PBX is gone. While a user is logged in, no lines.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Objection> {
+        let mut missing = Vec::new();
+        if let Some(profile) = self.missing_profile() {
+            let detail = format!(
+                "there is no profile {profile}: the settings come from the levels that there are"
+            );
+            missing.push(Objection::new("/profile", detail));
+        }
+        let host = self.device.state.session.is_none();
+        for (n, line) in self.device.record.lines.iter().enumerate() {
+            let id = &line.account;
+            let detail = match self.account(id) {
+                None => format!("there is no account {id}: the line is left out"),
+                Some(account) if self.pbx(&account.record.pbx).is_none() => {
+                    let pbx = &account.record.pbx;
+                    format!(
+                        "there is no PBX {pbx}, which the account {id} is at: the line is left out"
+                    )
+                }
+                Some(_) => continue,
+            };
+            if host {
+                missing.push(Objection::new(format!("/lines/{n}/account"), detail));
+            }
+        }
+        missing
+    }
+
+    /// The profile that the device's record names, if its tenant has none of that id.
+    #[must_use]
+    pub fn missing_profile(&self) -> Option<&Id> {
+        let named = self.device.record.profile.as_ref()?;
+        let there = self.profile.as_ref().filter(|stored| self.is_ours(stored));
+        there.is_none().then_some(named)
+    }
+
+    /// What of the phone's record does not come about as it, or another level, has it.
     ///
     /// # Errors
     /// The [`Fault`] of [`Ingredients::phone`].
     pub fn warnings(&self, keys: &Keys) -> Result<Vec<Objection>, Fault> {
-        let mut warnings = self.levels().locked_out();
+        let mut warnings = self.missing();
+        warnings.extend(self.levels().locked_out());
         warnings.extend(vendor::warnings(&self.phone(keys, "")?));
         Ok(warnings)
     }

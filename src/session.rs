@@ -164,7 +164,7 @@ pub async fn begin<W: World>(
         return Ok(Err(Refused::NoDesk));
     }
     let mark = finish::begin_with(world, Kind::Device, &id, &[account]).await?;
-    if !add_device(world, account.as_str(), mac, false).await? {
+    if !add_device(world, tenant, account, mac, false).await? {
         finish::done(world, &mark).await?;
         return Ok(Err(Refused::NoRoom));
     }

@@ -102,90 +102,90 @@ pub fn wrong_value(button: &Button) -> Option<&'static str> {
     }
 }
 
-/// What a record asks of a model that the model does not have.
+/// What a record asks of a model that the model does not have, and what it asks twice or in vain of any.
+/// `model`: `None` if it is not known, and then nothing is said of it.
 #[must_use]
-pub fn check(device: &Device, model: &Model) -> Vec<Objection> {
+pub fn check(device: &Device, model: Option<&Model>) -> Vec<Objection> {
     let mut found = Vec::new();
-    let mut object = |pointer: String, detail: String| found.push(Objection::new(pointer, detail));
     for (n, line) in device.lines.iter().enumerate() {
-        if !(1..=model.lines).contains(&line.line) {
-            object(
-                format!("/lines/{n}/line"),
-                format!("the {} has lines 1 to {}", model.name, model.lines),
-            );
-        }
-        if device
-            .lines
-            .iter()
-            .take(n)
-            .any(|former| former.line == line.line)
+        let at = |n: usize| format!("/lines/{n}/line");
+        if let Some(model) = model
+            && !(1..=model.lines).contains(&line.line)
         {
-            object(format!("/lines/{n}/line"), "is given twice".to_owned());
+            let detail = format!("the {} has lines 1 to {}", model.name, model.lines);
+            found.push(Objection::new(at(n), detail));
+        }
+        let mut former = device.lines.iter().take(n);
+        if let Some(first) = former.position(|former| former.line == line.line) {
+            found.push(Objection::new(at(n), "is given twice").needing(at(first)));
         }
     }
     for (n, button) in device.buttons.iter().enumerate() {
-        let keys = match button.module {
-            None => model.keys,
-            Some(module) if (1..=model.modules).contains(&module) => model.module_keys,
-            Some(_) => {
-                object(
-                    format!("/buttons/{n}/module"),
-                    match model.modules {
-                        0 => format!("the {} takes no expansion module", model.name),
-                        most => format!("the {} takes modules 1 to {most}", model.name),
-                    },
-                );
+        let at = |name: &str| format!("/buttons/{n}/{name}");
+        if let Some(model) = model
+            && let Some(objection) = check_key(model, n, button)
+        {
+            let of_module = objection.pointer == at("module");
+            found.push(objection);
+            if of_module {
                 continue;
             }
-        };
-        if !(1..=keys).contains(&button.key) {
-            object(
-                format!("/buttons/{n}/key"),
-                match (keys, button.module) {
-                    (0, _) => format!("the {} has no keys to set", model.name),
-                    (most, None) => format!("the {} has keys 1 to {most}", model.name),
-                    (most, Some(_)) => {
-                        format!("a module of the {} has keys 1 to {most}", model.name)
-                    }
-                },
-            );
         }
         let same = |b: &Button| b.module == button.module && b.key == button.key;
-        if device.buttons.iter().take(n).any(same) {
-            object(format!("/buttons/{n}/key"), "is given twice".to_owned());
+        if let Some(first) = device.buttons.iter().take(n).position(same) {
+            let twice = Objection::new(at("key"), "is given twice").needing(at("module"));
+            let first = ["module", "key"].map(|name| format!("/buttons/{first}/{name}"));
+            found.push(first.into_iter().fold(twice, Objection::needing));
         }
-        if !device
-            .vendor
-            .rules()
-            .functions(model)
-            .contains(&button.function)
+        if let Some(model) = model
+            && !device
+                .vendor
+                .rules()
+                .functions(model)
+                .contains(&button.function)
         {
-            object(
-                format!("/buttons/{n}/type"),
-                format!(
-                    "the {} {} has no such key",
-                    device.vendor.title(),
-                    model.name
-                ),
-            );
+            let title = device.vendor.title();
+            let detail = format!("the {title} {} has no such key", model.name);
+            found.push(Objection::new(at("type"), detail));
         }
         if let Some(wrong) = wrong_value(button) {
-            object(format!("/buttons/{n}/value"), wrong.to_owned());
+            found.push(Objection::new(at("value"), wrong).needing(at("type")));
         }
         if let Some(line) = button.line
             && !device.lines.iter().any(|l| l.line == line)
         {
-            object(
-                format!("/buttons/{n}/line"),
-                "is not one of the device's lines".to_owned(),
-            );
+            let detail = "is not one of the device's lines";
+            found.push(Objection::new(at("line"), detail).needing("/lines"));
         }
         if button.function == Function::Line && button.line.is_none() {
-            object(
-                format!("/buttons/{n}/line"),
-                "must be given for a line key".to_owned(),
-            );
+            let detail = "must be given for a line key";
+            found.push(Objection::new(at("line"), detail).needing(at("type")));
         }
     }
     found
+}
+
+/// What a key asks of a model that has no such place.
+fn check_key(model: &Model, n: usize, button: &Button) -> Option<Objection> {
+    let at = |name: &str| format!("/buttons/{n}/{name}");
+    let keys = match button.module {
+        None => model.keys,
+        Some(module) if (1..=model.modules).contains(&module) => model.module_keys,
+        Some(_) => {
+            let detail = match model.modules {
+                0 => format!("the {} takes no expansion module", model.name),
+                most => format!("the {} takes modules 1 to {most}", model.name),
+            };
+            return Some(Objection::new(at("module"), detail));
+        }
+    };
+    if (1..=keys).contains(&button.key) {
+        return None;
+    }
+    let detail = match (keys, button.module) {
+        (0, _) => format!("the {} has no keys to set", model.name),
+        (most, None) => format!("the {} has keys 1 to {most}", model.name),
+        (most, Some(_)) => format!("a module of the {} has keys 1 to {most}", model.name),
+    };
+    Some(Objection::new(at("key"), detail).needing(at("module")))
 }

@@ -65,6 +65,9 @@ pub fn keep_former<W: World>(
     next.state.former_passwords.clear();
     note_pin(world, id, next, before);
     let Some(before) = before.filter(|before| before.alive()) else {
+        // Phones that have it since before it was deleted have another password.
+        let on_phones = !next.state.devices.is_empty();
+        next.state.login_rev = if on_phones { next.rev } else { 0 };
         return Ok(());
     };
     let login = |stored: &Stored<Account>| {

@@ -1,5 +1,6 @@
 //! From a request's body to a record, and from a record to an answer's.
 
+pub mod flaws;
 mod wrong;
 
 use serde::de::DeserializeOwned;
@@ -9,7 +10,7 @@ use super::problem::{FieldError, Kind, Problem};
 use crate::json;
 use crate::record::{Record, Stored};
 use crate::request::Request;
-use wrong::Wrong;
+use flaws::Flaws;
 
 /// Members that every answer has and no record: a caller may send back what it got.
 const READ_ONLY: [&str; 8] = [
@@ -97,15 +98,15 @@ pub fn nothing(request: &Request) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Takes the members that are for reading only, those of every record and `own` ones; `id` must be the one in the path if it is there.
-///
-/// # Errors
-/// A [`Problem`] if the body names another resource than the path.
+/// Takes the members that are for reading only, those of every record and `own` ones. What is wrong with
+/// them comes back: `id` must be the one in the path if it is there.
+#[must_use]
 pub fn without_read_only(
     members: &mut Map<String, Value>,
     own: &[&str],
     id: &str,
-) -> Result<(), Problem> {
+) -> Vec<FieldError> {
+    let mut errors = Vec::new();
     for name in READ_ONLY.iter().chain(own).copied() {
         let value = members.remove(name);
         let names_another = matches!(name, "id" | "mac")
@@ -121,11 +122,13 @@ pub fn without_read_only(
                         != Some(id)
             });
         if names_another {
-            let error = FieldError::new(format!("/{name}"), "is not the one in the path");
-            return Err(Problem::invalid(vec![error]));
+            errors.push(FieldError::new(
+                format!("/{name}"),
+                "is not the one in the path",
+            ));
         }
     }
-    Ok(())
+    errors
 }
 
 /// Reads a value of checked types.
@@ -134,29 +137,23 @@ pub fn without_read_only(
 /// A [`Problem`] that points at each field that is wrong, unknown or missing.
 pub fn parse<T: DeserializeOwned>(members: Map<String, Value>) -> Result<T, Problem> {
     let members = Value::Object(members);
-    first(&members).map_err(|flaw| Problem::invalid(wrong::all::<T>(members, flaw).errors))
+    first(&members).map_err(|flaw| wrong::all::<T>(members, flaw).1.problem())
 }
 
-/// Reads as much of a value as can be judged further: what is wrong may be something that nothing
-/// else hangs on.
+/// Reads as much of a value as can be judged further. What is wrong stands in the [`Flaws`]; in the value it
+/// is left out, or something is made up for it.
 ///
 /// # Errors
-/// A [`Problem`] as of [`parse`], if anything else is wrong.
-pub fn parse_on<T: DeserializeOwned>(
-    members: Map<String, Value>,
-) -> Result<(T, Vec<FieldError>), Problem> {
+/// A [`Problem`] as of [`parse`], if nothing of it can.
+pub fn parse_on<T: DeserializeOwned>(members: Map<String, Value>) -> Result<(T, Flaws), Problem> {
     let members = Value::Object(members);
     let flaw = match first(&members) {
-        Ok(value) => return Ok((value, Vec::new())),
+        Ok(value) => return Ok((value, Flaws::default())),
         Err(flaw) => flaw,
     };
-    let Wrong { errors, rest } = wrong::all(members, flaw);
-    let alone = |error: &FieldError| {
-        error.pointer.starts_with("/settings/") || error.detail.starts_with("unknown field ")
-    };
-    match rest.filter(|_| errors.iter().all(alone)) {
-        Some(rest) => Ok((rest, errors)),
-        None => Err(Problem::invalid(errors)),
+    match wrong::all(members, flaw) {
+        (Some(value), flaws) => Ok((value, flaws)),
+        (None, flaws) => Err(flaws.problem()),
     }
 }
 

@@ -6,10 +6,9 @@ use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::caller::Role;
+use super::body;
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::{self, Context, not_found};
-use super::{body, parameters};
 use crate::audit::{self, Event};
 use crate::fault::Fault;
 use crate::finish;
@@ -432,23 +431,7 @@ pub async fn preview<W: World>(
     mac: Mac,
     name: &str,
 ) -> Result<Response<Vec<u8>>, Failure> {
-    let mut secrets = false;
-    for (parameter, value) in parameters(request) {
-        match (parameter.as_str(), value.as_str()) {
-            ("secrets", "1") => secrets = true,
-            ("secrets", "0") => {}
-            _ => {
-                return Err(Problem::new(
-                    ProblemKind::BadParameter,
-                    "the only parameter is secrets=0|1",
-                )
-                .into());
-            }
-        }
-    }
-    if secrets {
-        context.caller.needs(Role::Owner)?;
-    }
+    let secrets = super::wants_secrets(context, request)?;
     let stored = refreshed(world, context, mac).await?;
     let device = &stored.record;
     let model = vendor::model(device.vendor, &device.model)

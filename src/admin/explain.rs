@@ -27,7 +27,7 @@ use crate::step2_redirect::{self, Case, Chosen, NamedRule, Placeholders, Source,
 use crate::step3_boot_request::Part;
 use crate::store;
 use crate::text::{Country, Id};
-use crate::vendor;
+use crate::vendor::{self, Objection};
 
 /// A phone's request as an admin describes it. Everything is optional.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -150,6 +150,9 @@ pub(crate) struct Explained {
     files: Vec<ShownFile>,
     /// The settings in them that any level says something of, and where each comes from.
     settings: BTreeMap<&'static str, Origin>,
+    /// What its record refers to that is not there, and is left out of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Objection>,
     /// The revisions of the shared records that they are made of.
     made_of: Map<String, Value>,
 }
@@ -218,6 +221,7 @@ impl Explained {
             boot: None,
             files: Vec::new(),
             settings: BTreeMap::new(),
+            warnings: Vec::new(),
             made_of: Map::new(),
         }
     }
@@ -411,6 +415,7 @@ async fn files<W: World>(
     explained.files = rules.parts(model).iter().map(shown).collect();
     let made = Ingredients::gather(world, mac, device, From::R2).await?;
     explained.settings = made.origins()?.settings;
+    explained.warnings = made.missing();
     explained.settings.retain(|_, origin| origin.is_said());
     for (record, rev) in made.sources(world.keys(), "").records {
         explained.made_of.insert(record, rev.into());

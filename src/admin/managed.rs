@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::body::flaws::Flaws;
 use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::{Context, held as held_back, tell_taken};
@@ -14,14 +15,14 @@ use crate::hot_desk;
 use crate::key::{self, Kind};
 use crate::levels::{Level, Levels};
 use crate::mac::Mac;
-use crate::ports::{Object, Objects, Only, World};
+use crate::ports::{Mappings, Object, Objects, Only, World};
 use crate::record::account::{Account, MOST_DEVICES};
 use crate::record::device::{Access, Device, DeviceState, Window};
 use crate::record::pbx::{Mode, Pbx};
 use crate::record::profile::Profile;
 use crate::record::rule::Rule;
 use crate::record::settings::Setting;
-use crate::record::tenant::{MOST_LAYER_BYTES, MOST_MODELS, MOST_SITES, Tenant};
+use crate::record::tenant::{Layer, MOST_LAYER_BYTES, MOST_MODELS, MOST_SITES, Tenant};
 use crate::record::token::{Identity, Token, TokenState};
 use crate::record::{Record, Stored};
 use crate::render::{From, Ingredients};
@@ -40,6 +41,12 @@ pub trait Managed: Record {
     /// Where in a body the tenant stands (RFC 6901).
     const TENANT: &'static str = "/tenant";
 
+    /// Where else in a body stands what decides whether a caller may write it.
+    const JUDGED_BY: &'static [&'static str] = &[];
+
+    /// Whether it may be deleted although something refers to it, if the caller insists.
+    const FORCE: bool = false;
+
     /// Members of an answer that stand in no record: a caller may send back what it got.
     const READ_ONLY: &'static [&'static str] = &[];
 
@@ -51,14 +58,16 @@ pub trait Managed: Record {
         Ok(())
     }
 
-    /// Everything that is wrong with the record as a whole; nothing is written.
+    /// Adds to the flaws everything that is wrong with the record as a whole; nothing is written. What
+    /// hangs on a field that they [touch](Flaws::touch) is left out.
     async fn check<W: World>(
         &self,
         world: &W,
         context: &Context,
         id: &str,
         has_secret: &dyn Fn(&str) -> bool,
-    ) -> Result<Vec<FieldError>, Fault>;
+        flaws: &mut Flaws,
+    ) -> Result<(), Fault>;
 
     /// Carries the state over from the former record, alive or deleted.
     fn settle(_next: &mut Stored<Self>, _former: Option<&Stored<Self>>, _now: Timestamp) {}
@@ -78,12 +87,14 @@ pub trait Managed: Record {
         Ok(())
     }
 
-    /// Refuses what shows only with everything put together; nothing is written.
+    /// Adds to the flaws what shows only with everything put together, as far as they let it be known; and
+    /// if there are none, refuses what somebody else has. Nothing is written.
     async fn fits<W: World>(
         _world: &W,
         _context: &Context,
         _id: &str,
         _next: &Stored<Self>,
+        _flaws: &mut Flaws,
     ) -> Result<(), Failure> {
         Ok(())
     }
@@ -103,12 +114,13 @@ pub trait Managed: Record {
         Ok(())
     }
 
-    /// What still refers to the record, in words, so that it cannot be deleted.
+    /// What still refers to the record, so that it is not deleted; looked for until so many are found.
     async fn used_by<W: World>(
         _world: &W,
         _id: &str,
         _stored: &Stored<Self>,
-    ) -> Result<Option<String>, Fault> {
+        _most: usize,
+    ) -> Result<Option<Users>, Fault> {
         Ok(None)
     }
 
@@ -133,8 +145,54 @@ pub trait Managed: Record {
     }
 }
 
+/// What still refers to a record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Users {
+    /// Why the record is not deleted, in words.
+    pub why: String,
+    /// The paths of the records that refer to it, in the admin API without `/api/v1/`, as many as were looked for.
+    pub found: Vec<String>,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+impl Users {
+    /// Records that are not named.
+    fn some(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            found: Vec::new(),
+            more: true,
+        }
+    }
+
+    /// Adds one, which says why if it is the first; true if no more are looked for.
+    fn is_enough(&mut self, kind: Kind, id: &str, why: String, most: usize) -> bool {
+        if self.found.is_empty() {
+            self.why = why;
+        }
+        self.found.push(format!("{}/{id}", kind.collection()));
+        self.more = self.found.len() >= most;
+        self.more
+    }
+
+    /// Them, if there is any.
+    fn any(self) -> Option<Self> {
+        (!self.found.is_empty()).then_some(self)
+    }
+}
+
 /// How many entries of a list are looked at to find one that is in use; with more it is.
 const LOOKED_AT: u32 = 200;
+
+/// How many listings of a tenant's devices, a thousand each, are looked through for one with a profile.
+const LISTINGS: usize = 10;
+
+/// Why nobody says that a profile is not in use.
+const MANY_DEVICES: &str = "the tenant has more devices than are looked at";
+
+/// How many copies KV gives at a time (Workers KV, "Read key-value pairs").
+const COPIES: usize = 100;
 
 /// Whether a record is there and of this tenant. A foreign one looks like none.
 async fn has<R: Record, W: World>(world: &W, tenant: &Id, id: &Id) -> Result<bool, Fault> {
@@ -144,13 +202,23 @@ async fn has<R: Record, W: World>(world: &W, tenant: &Id, id: &Id) -> Result<boo
     }))
 }
 
-async fn check_tenant<W: World>(world: &W, tenant: &Id) -> Result<Vec<FieldError>, Fault> {
-    let there = store::load::<Tenant, W>(world, tenant.as_str()).await?;
-    Ok(if there.is_some_and(|loaded| loaded.stored.alive()) {
-        Vec::new()
-    } else {
-        vec![FieldError::new("/tenant", "there is no such tenant")]
-    })
+/// Whether a record's tenant is there, which is looked at only if it can be gone by; if not, that is added to
+/// the flaws. `at`: where it stands.
+async fn has_tenant<W: World>(
+    world: &W,
+    tenant: &Id,
+    at: &str,
+    flaws: &mut Flaws,
+) -> Result<bool, Fault> {
+    if flaws.touch(at) {
+        return Ok(false);
+    }
+    let loaded = store::load::<Tenant, W>(world, tenant.as_str()).await?;
+    let there = loaded.is_some_and(|loaded| loaded.stored.alive());
+    if !there {
+        flaws.add(at, "there is no such tenant");
+    }
+    Ok(there)
 }
 
 /// Which addresses an admin may set: https to public host names; on a loopback host loopback and
@@ -183,31 +251,31 @@ fn check_url(url: &WebUrl, context: &Context) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn check_template(template: &UrlTemplate, pointer: &str, context: &Context) -> Option<FieldError> {
+fn check_template(template: &UrlTemplate, pointer: &str, context: &Context, flaws: &mut Flaws) {
     if template.as_str() == UrlTemplate::SELF {
-        return None;
+        return;
     }
     let wrong = match template.parse() {
         Ok(url) => check_url(&url, context).err().map(ToOwned::to_owned),
         Err(wrong) => Some(wrong),
     };
-    wrong.map(|wrong| FieldError::new(pointer, wrong))
+    if let Some(wrong) = wrong {
+        flaws.add(pointer, wrong);
+    }
 }
 
 /// What is wrong with a tenant's settings for models and sites.
-fn check_layers(tenant: &Tenant) -> Result<Vec<FieldError>, Fault> {
-    let mut errors = Vec::new();
+fn check_layers(tenant: &Tenant, flaws: &mut Flaws) -> Result<(), Fault> {
     for (count, most, part) in [
         (tenant.models.len(), MOST_MODELS, "models"),
         (tenant.sites.len(), MOST_SITES, "sites"),
     ] {
         if count > most {
-            let detail = format!("must have at most {most} members");
-            errors.push(FieldError::new(pointer(&[part]), detail));
+            flaws.add(
+                &pointer(&[part]),
+                format!("must have at most {most} members"),
+            );
         }
-    }
-    if !errors.is_empty() {
-        return Ok(errors);
     }
     for name in tenant.models.keys() {
         let mut vendors = VendorId::ALL.iter();
@@ -218,31 +286,35 @@ fn check_layers(tenant: &Tenant) -> Result<Vec<FieldError>, Fault> {
         });
         if !there {
             let detail = "is no model of the catalogue, in its spelling";
-            errors.push(FieldError::new(pointer(&["models", name]), detail));
+            flaws.add(&pointer(&["models", name]), detail);
         }
     }
-    let models = tenant.models.iter();
-    let models = models.map(|(name, layer)| ("models", name.as_str(), layer));
-    let sites = tenant.sites.iter();
-    let sites = sites.map(|(name, layer)| ("sites", name.as_str(), layer));
-    for (part, name, layer) in models.chain(sites) {
+    for (part, name, layer) in layers(tenant) {
         for (setting, password) in [
             (Setting::AdminPassword, &layer.settings.admin_password),
             (Setting::UserPassword, &layer.settings.user_password),
         ] {
             if password.is_some() {
                 let at = pointer(&[part, name, "settings", setting.name()]);
-                let detail = "can stand at a tenant, a profile or a device only";
-                errors.push(FieldError::new(at, detail));
+                flaws.add(&at, "can stand at a tenant, a profile or a device only");
             }
         }
     }
     let json = serde_json::to_vec(&(&tenant.models, &tenant.sites));
     if json.map_err(|_| Fault::Broken("layers to json"))?.len() > MOST_LAYER_BYTES {
         let detail = format!("must be at most {MOST_LAYER_BYTES} bytes of JSON with sites");
-        errors.push(FieldError::new("/models", detail));
+        flaws.add("/models", detail);
     }
-    Ok(errors)
+    Ok(())
+}
+
+/// A tenant's settings for models and sites: which of the two, whose, and what.
+fn layers(tenant: &Tenant) -> impl Iterator<Item = (&'static str, &str, &Layer)> {
+    let models = tenant.models.iter();
+    let models = models.map(|(name, layer)| ("models", name.as_str(), layer));
+    let sites = tenant.sites.iter();
+    let sites = sites.map(|(name, layer)| ("sites", name.as_str(), layer));
+    models.chain(sites)
 }
 
 /// A pointer (RFC 6901) to a member.
@@ -261,14 +333,13 @@ impl Managed for Tenant {
         context: &Context,
         _: &str,
         _: &dyn Fn(&str) -> bool,
-    ) -> Result<Vec<FieldError>, Fault> {
+        flaws: &mut Flaws,
+    ) -> Result<(), Fault> {
         let webhook = self.webhook.iter();
-        let wrong = webhook.filter_map(|webhook| check_url(&webhook.url, context).err());
-        let mut errors: Vec<FieldError> = wrong
-            .map(|wrong| FieldError::new("/webhook/url", wrong))
-            .collect();
-        errors.extend(check_layers(self)?);
-        Ok(errors)
+        for wrong in webhook.filter_map(|webhook| check_url(&webhook.url, context).err()) {
+            flaws.add("/webhook/url", wrong);
+        }
+        check_layers(self, flaws)
     }
 
     fn settle(next: &mut Stored<Self>, former: Option<&Stored<Self>>, _: Timestamp) {
@@ -287,7 +358,8 @@ impl Managed for Tenant {
         world: &W,
         id: &str,
         _: &Stored<Self>,
-    ) -> Result<Option<String>, Fault> {
+        _: usize,
+    ) -> Result<Option<Users>, Fault> {
         let tenant = Id::try_from(id).map_err(|_| Fault::Broken("tenant id"))?;
         let page = world
             .r2()
@@ -309,16 +381,38 @@ impl Managed for Tenant {
                 (Kind::Tenant, _) | (_, None) => false,
             };
             if there {
-                return Ok(Some(format!("the tenant still has the {kind} {what}")));
+                return Ok(Some(Users::some(format!(
+                    "the tenant still has the {kind} {what}"
+                ))));
             }
         }
         Ok(page
             .cursor
-            .map(|_| "the tenant still has records".to_owned()))
+            .map(|_| Users::some("the tenant still has records")))
+    }
+
+    async fn warnings<W: World>(
+        _: &W,
+        id: &str,
+        stored: &Stored<Self>,
+    ) -> Result<Vec<Objection>, Fault> {
+        let tenant = &stored.record;
+        let mut warnings = Vec::new();
+        for (part, name, layer) in layers(tenant) {
+            let own = Level::of(stored, id, &tenant.settings, Some(&tenant.locked));
+            let resource = format!("{}/{id}/{part}/{name}", Kind::Tenant.collection());
+            let both = Levels::new(vec![own, Level::of_layer(resource, layer)]);
+            for mut locked_out in both.locked_out() {
+                locked_out.pointer = format!("{}{}", pointer(&[part, name]), locked_out.pointer);
+                warnings.push(locked_out);
+            }
+        }
+        Ok(warnings)
     }
 }
 
 impl Managed for Profile {
+    const FORCE: bool = true;
     const READ_ONLY: &'static [&'static str] = &["rollout"];
 
     async fn check<W: World>(
@@ -327,8 +421,10 @@ impl Managed for Profile {
         _: &Context,
         _: &str,
         _: &dyn Fn(&str) -> bool,
-    ) -> Result<Vec<FieldError>, Fault> {
-        check_tenant(world, &self.tenant).await
+        flaws: &mut Flaws,
+    ) -> Result<(), Fault> {
+        has_tenant(world, &self.tenant, Self::TENANT, flaws).await?;
+        Ok(())
     }
 
     fn settle(next: &mut Stored<Self>, former: Option<&Stored<Self>>, now: Timestamp) {
@@ -358,6 +454,55 @@ impl Managed for Profile {
 
     fn retire(next: &mut Stored<Self>) {
         next.state = None;
+    }
+
+    async fn used_by<W: World>(
+        world: &W,
+        id: &str,
+        stored: &Stored<Self>,
+        most: usize,
+    ) -> Result<Option<Users>, Fault> {
+        let prefix = key::owned_by(&stored.record.tenant, Some(Kind::Device));
+        let has_it = |device: &Stored<Device>| {
+            let profile = device.record.profile.as_ref();
+            device.alive() && profile.is_some_and(|profile| profile.as_str() == id)
+        };
+        let mut users = Users::default();
+        let mut reads = 0;
+        let mut after = None;
+        for _ in 0..LISTINGS {
+            let page = world.r2().list(&prefix, after.as_deref(), 1_000).await?;
+            for some in page.entries.chunks(COPIES) {
+                let macs: Vec<&str> = some.iter().map(|entry| key::last(&entry.key)).collect();
+                let keys = macs.iter().map(|mac| key::record(Kind::Device, mac));
+                let copies = world.kv().get_many(&keys.collect::<Vec<_>>()).await?;
+                for (mac, copy) in macs.into_iter().zip(copies) {
+                    // What KV does not have, or has in a shape of before, may be anything.
+                    let copy = copy.and_then(|text| Stored::<Device>::read(text.as_bytes()).ok());
+                    if copy.is_some_and(|copy| !has_it(&copy)) {
+                        continue;
+                    }
+                    reads += 1;
+                    if reads > LOOKED_AT {
+                        users.more = true;
+                        return Ok(users.any().or_else(|| Some(Users::some(MANY_DEVICES))));
+                    }
+                    let device = store::load::<Device, W>(world, mac).await?;
+                    let why = || format!("the device {mac} still has it");
+                    if device.is_some_and(|device| has_it(&device.stored))
+                        && users.is_enough(Kind::Device, mac, why(), most)
+                    {
+                        return Ok(Some(users));
+                    }
+                }
+            }
+            after = page.cursor;
+            if after.is_none() {
+                return Ok(users.any());
+            }
+        }
+        users.more = true;
+        Ok(users.any().or_else(|| Some(Users::some(MANY_DEVICES))))
     }
 
     async fn warnings<W: World>(
@@ -409,78 +554,113 @@ impl Managed for Rule {
         context: &Context,
         _: &str,
         _: &dyn Fn(&str) -> bool,
-    ) -> Result<Vec<FieldError>, Fault> {
-        let mut errors: Vec<FieldError> = check_template(&self.url, "/url", context)
-            .into_iter()
-            .collect();
-        if let Some(tenant) = &self.matches.tenant
-            && !check_tenant(world, tenant).await?.is_empty()
-        {
-            errors.push(FieldError::new("/match/tenant", "there is no such tenant"));
+        flaws: &mut Flaws,
+    ) -> Result<(), Fault> {
+        check_template(&self.url, "/url", context, flaws);
+        if let Some(tenant) = &self.matches.tenant {
+            has_tenant(world, tenant, Self::TENANT, flaws).await?;
         }
-        Ok(errors)
+        Ok(())
     }
 }
 
 impl Managed for Pbx {
+    const FORCE: bool = true;
+
     async fn check<W: World>(
         &self,
         world: &W,
         context: &Context,
         _: &str,
         has_secret: &dyn Fn(&str) -> bool,
-    ) -> Result<Vec<FieldError>, Fault> {
-        let mut errors = check_tenant(world, &self.tenant).await?;
+        flaws: &mut Flaws,
+    ) -> Result<(), Fault> {
+        has_tenant(world, &self.tenant, Self::TENANT, flaws).await?;
         if let Err(wrong) = check_url(&self.ari_url, context) {
-            errors.push(FieldError::new("/ari_url", wrong));
+            flaws.add("/ari_url", wrong);
         }
         if !has_secret("ari_password") {
-            errors.push(FieldError::new("/ari_password", "is missing"));
+            flaws.add("/ari_password", "is missing");
         }
         if let Some(ami) = &self.ami {
             if let Err(wrong) = check_url(&ami.url, context) {
-                errors.push(FieldError::new("/ami/url", wrong));
+                flaws.add("/ami/url", wrong);
             }
             if !has_secret("ami_password") {
-                errors.push(FieldError::new("/ami/password", "is missing"));
+                flaws.add("/ami/password", "is missing");
             }
         }
-        Ok(errors)
+        Ok(())
+    }
+
+    async fn fits<W: World>(
+        world: &W,
+        context: &Context,
+        id: &str,
+        next: &Stored<Self>,
+        flaws: &mut Flaws,
+    ) -> Result<(), Failure> {
+        let former = store::load::<Self, W>(world, id).await?;
+        let former = former.map(|former| former.stored);
+        let is_others =
+            |former: &Stored<Self>| former.record.tenant != next.record.tenant && !former.alive();
+        if !flaws.is_empty() || !former.is_some_and(|former| is_others(&former)) {
+            return Ok(());
+        }
+        // Its accounts would be at the new one, and their passwords.
+        let pbx = Id::try_from(id).map_err(|_| Fault::Broken("pbx id"))?;
+        if accounts_at(world, &pbx, 1).await?.is_none() {
+            return Ok(());
+        }
+        let detail = "another tenant has accounts at a PBX of this id, which was deleted";
+        let taken = Problem::new(ProblemKind::Taken, detail);
+        Err(tell_taken(world, &context.caller, Kind::Pbx, id, taken).await)
     }
 
     async fn used_by<W: World>(
         world: &W,
         id: &str,
         stored: &Stored<Self>,
-    ) -> Result<Option<String>, Fault> {
+        most: usize,
+    ) -> Result<Option<Users>, Fault> {
         let pbx = Id::try_from(id).map_err(|_| Fault::Broken("pbx id"))?;
-        let page = world.r2().list(&key::names(&pbx), None, LOOKED_AT).await?;
-        for entry in &page.entries {
-            let Some(held) = world.r2().get(&entry.key).await? else {
-                continue;
-            };
-            let username = key::last(&entry.key);
-            let holder = String::from_utf8_lossy(&held.body).into_owned();
-            if is_holder(world, &holder, &pbx, username).await? {
-                let used =
-                    format!("the account {holder} with the username {username} is at this PBX");
-                return Ok(Some(used));
-            }
-        }
-        if page.cursor.is_some() {
-            return Ok(Some("accounts are still at this PBX".to_owned()));
-        }
-        if stored.record.mode == Mode::Observe {
-            return Ok(None);
+        let users = accounts_at(world, &pbx, most).await?;
+        if users.is_some() || stored.record.mode == Mode::Observe {
+            return Ok(users);
         }
         let gone = world.r2().list(&key::all_gone(&pbx), None, 1).await?;
         Ok(gone.entries.first().map(|entry| {
             let username = key::last(&entry.key);
-            format!(
+            Users::some(format!(
                 "{username} is still to be deleted at this PBX; set its mode to observe to give that up"
-            )
+            ))
         }))
     }
+}
+
+/// The accounts at a PBX, looked for until so many are found.
+async fn accounts_at<W: World>(world: &W, pbx: &Id, most: usize) -> Result<Option<Users>, Fault> {
+    let page = world.r2().list(&key::names(pbx), None, LOOKED_AT).await?;
+    let mut users = Users::default();
+    for entry in &page.entries {
+        let Some(held) = world.r2().get(&entry.key).await? else {
+            continue;
+        };
+        let username = key::last(&entry.key);
+        let holder = String::from_utf8_lossy(&held.body).into_owned();
+        if is_holder(world, &holder, pbx, username).await? {
+            let why = format!("the account {holder} with the username {username} is at this PBX");
+            if users.is_enough(Kind::Account, &holder, why, most) {
+                return Ok(Some(users));
+            }
+        }
+    }
+    if page.cursor.is_some() {
+        users.more = true;
+        let many = || Users::some("accounts are still at this PBX");
+        return Ok(users.any().or_else(|| Some(many())));
+    }
+    Ok(users.any())
 }
 
 /// Whether an account is there and has this name at this PBX.
@@ -501,23 +681,29 @@ async fn is_holder<W: World>(
 }
 
 impl Managed for Account {
+    const FORCE: bool = true;
+
     async fn check<W: World>(
         &self,
         world: &W,
         _: &Context,
         id: &str,
         _: &dyn Fn(&str) -> bool,
-    ) -> Result<Vec<FieldError>, Fault> {
-        let mut errors = check_tenant(world, &self.tenant).await?;
+        flaws: &mut Flaws,
+    ) -> Result<(), Fault> {
         if batch::ROUTES.contains(&id) {
-            errors.push(FieldError::new("/id", "is the name of a route"));
+            flaws.add("/id", "is the name of a route");
         }
-        if errors.is_empty() && !has::<Pbx, W>(world, &self.tenant, &self.pbx).await? {
-            errors.push(FieldError::new("/pbx", "the tenant has no such PBX"));
+        if has_tenant(world, &self.tenant, Self::TENANT, flaws).await?
+            && !flaws.touch("/pbx")
+            && !has::<Pbx, W>(world, &self.tenant, &self.pbx).await?
+        {
+            flaws.add("/pbx", "the tenant has no such PBX");
         }
-        let objections = hot_desk::check(&self.buttons).into_iter();
-        errors.extend(objections.map(|o| FieldError::new(o.pointer, o.detail)));
-        Ok(errors)
+        for objection in hot_desk::check(&self.buttons) {
+            flaws.object(objection);
+        }
+        Ok(())
     }
 
     fn settle(next: &mut Stored<Self>, former: Option<&Stored<Self>>, _: Timestamp) {
@@ -540,10 +726,13 @@ impl Managed for Account {
         _: &Context,
         id: &str,
         next: &Stored<Self>,
+        flaws: &mut Flaws,
     ) -> Result<(), Failure> {
-        let errors = phones_object(world, id, next).await?;
-        if !errors.is_empty() {
-            return Err(Problem::invalid(errors).into());
+        for error in phones_object(world, id, next).await? {
+            flaws.add(&error.pointer, error.detail);
+        }
+        if !flaws.is_empty() {
+            return Ok(());
         }
         let key = key::name(&next.record.pbx, &next.record.username);
         match world.r2().get(&key).await? {
@@ -579,13 +768,18 @@ impl Managed for Account {
         world: &W,
         id: &str,
         stored: &Stored<Self>,
-    ) -> Result<Option<String>, Fault> {
+        most: usize,
+    ) -> Result<Option<Users>, Fault> {
+        let mut users = Users::default();
         for mac in &stored.state.devices {
-            if has_line(world, *mac, id).await? {
-                return Ok(Some(format!("the device {mac} still has a line with it")));
+            let why = || format!("the device {mac} still has a line with it");
+            if has_line(world, *mac, id).await?
+                && users.is_enough(Kind::Device, &mac.to_string(), why(), most)
+            {
+                break;
             }
         }
-        Ok(None)
+        Ok(users.any())
     }
 }
 
@@ -690,54 +884,55 @@ impl Managed for Device {
         context: &Context,
         _: &str,
         _: &dyn Fn(&str) -> bool,
-    ) -> Result<Vec<FieldError>, Fault> {
-        let mut errors = check_tenant(world, &self.tenant).await?;
-        let has_tenant = errors.is_empty();
-        if self.lines.len() > MOST_LINES || self.buttons.len() > MOST_BUTTONS {
-            let detail = format!("may have {MOST_LINES} lines and {MOST_BUTTONS} buttons");
-            errors.push(FieldError::new("", detail));
-            return Ok(errors);
+        flaws: &mut Flaws,
+    ) -> Result<(), Fault> {
+        let has_tenant = has_tenant(world, &self.tenant, Self::TENANT, flaws).await?;
+        for (count, most, at) in [
+            (self.lines.len(), MOST_LINES, "/lines"),
+            (self.buttons.len(), MOST_BUTTONS, "/buttons"),
+        ] {
+            if count > most {
+                flaws.add(at, format!("may be {most} at most"));
+            }
         }
-        if let Some(model) = vendor::model(self.vendor, &self.model) {
-            let objections = step6_config_files::check(self, model).into_iter();
-            errors.extend(objections.map(|o| FieldError::new(o.pointer, o.detail)));
-        } else {
+        let few = self.lines.len() <= MOST_LINES && self.buttons.len() <= MOST_BUTTONS;
+        let known = !flaws.touch("/vendor") && !flaws.touch("/model");
+        let model = vendor::model(self.vendor, &self.model).filter(|_| known);
+        if known && model.is_none() {
             let detail = match self.vendor.rules().out_of_reach(&self.model) {
                 Some(reason) => reason.to_owned(),
                 None => format!("is no {} model of the catalogue", self.vendor),
             };
-            errors.push(FieldError::new("/model", detail));
+            flaws.add("/model", detail);
         }
-        errors.extend(
-            self.url
-                .as_ref()
-                .and_then(|url| check_template(url, "/url", context)),
-        );
+        if few {
+            for objection in step6_config_files::check(self, model) {
+                flaws.object(objection);
+            }
+        }
+        if let Some(url) = &self.url {
+            check_template(url, "/url", context, flaws);
+        }
         if self.decoy && !(self.lines.is_empty() && self.arm.is_none()) {
             let detail = "a decoy has no lines and is not armed: no phone ever gets anything of it";
-            errors.push(FieldError::new("/decoy", detail));
+            flaws.add("/decoy", detail);
         }
         if !has_tenant {
             // Nobody has anything of a tenant that is none.
-            return Ok(errors);
+            return Ok(());
         }
         if let Some(profile) = &self.profile
             && !has::<Profile, W>(world, &self.tenant, profile).await?
         {
-            errors.push(FieldError::new(
-                "/profile",
-                "the tenant has no such profile",
-            ));
+            flaws.add("/profile", "the tenant has no such profile");
         }
-        for (n, line) in self.lines.iter().enumerate() {
-            if !has::<Account, W>(world, &self.tenant, &line.account).await? {
-                errors.push(FieldError::new(
-                    format!("/lines/{n}/account"),
-                    "the tenant has no such account",
-                ));
+        for (n, line) in self.lines.iter().enumerate().filter(|_| few) {
+            let at = format!("/lines/{n}/account");
+            if !flaws.touch(&at) && !has::<Account, W>(world, &self.tenant, &line.account).await? {
+                flaws.add(&at, "the tenant has no such account");
             }
         }
-        Ok(errors)
+        Ok(())
     }
 
     fn settle(next: &mut Stored<Self>, former: Option<&Stored<Self>>, now: Timestamp) {
@@ -776,23 +971,41 @@ impl Managed for Device {
         _: &Context,
         id: &str,
         next: &Stored<Self>,
+        flaws: &mut Flaws,
     ) -> Result<(), Failure> {
+        let whose = [Self::TENANT, "/vendor", "/model"];
+        let many = [
+            next.record.lines.len() > MOST_LINES,
+            next.record.buttons.len() > MOST_BUTTONS,
+        ];
+        if whose.iter().any(|at| flaws.touch(at)) || many.contains(&true) {
+            return Ok(());
+        }
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
         // What the vendor's files cannot carry shows only with everything put together: of the host, whoever
         // is logged in now.
         let mut host = next.clone();
         host.state.session = None;
         let made = Ingredients::gather(world, mac, host, From::R2).await?;
-        let objections = vendor::objections(&made.phone(world.keys(), "")?);
-        if !objections.is_empty() {
-            let errors = objections
-                .into_iter()
-                .map(|o| FieldError::new(o.pointer, o.detail));
-            return Err(Problem::invalid(errors.collect()).into());
+        // What is wrong with a line or a key may be why the vendor objects to it, or to a key of it.
+        let lines = flaws.touch("/lines");
+        for objection in vendor::objections(&made.phone(world.keys(), "")?) {
+            let mut names = objection.pointer.splitn(4, '/').skip(1);
+            let place = match (names.next(), names.next()) {
+                (Some("buttons"), _) if lines => "/lines".to_owned(),
+                (Some(list), Some(n)) => format!("/{list}/{n}"),
+                _ => objection.pointer.clone(),
+            };
+            if !flaws.touch(&place) {
+                flaws.object(objection);
+            }
         }
         // All accounts must have room before any is given the device, so that a refusal leaves no
         // trace.
-        add_to_accounts(world, mac, &next.record, true).await
+        for error in full_accounts(world, mac, &next.record).await? {
+            flaws.add(&error.pointer, error.detail);
+        }
+        Ok(())
     }
 
     fn joins<'a>(next: &'a Stored<Self>, former: Option<&Stored<Self>>) -> Vec<&'a Id> {
@@ -810,7 +1023,7 @@ impl Managed for Device {
     ) -> Result<(), Failure> {
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
         // Before the save, so that a change of the account in between finds the device.
-        add_to_accounts(world, mac, &next.record, false).await?;
+        add_to_accounts(world, mac, &next.record).await?;
         if next.state.files.is_none() {
             // It is new, or came back: whatever opens it is signed from now on.
             next.state.access.key = Some(world.keys().id());
@@ -860,6 +1073,8 @@ impl Managed for Device {
 const RESERVED: [&str; 3] = [Caller::ADMIN, audit::PHONE, audit::DIALTONE];
 
 impl Managed for Token {
+    const JUDGED_BY: &'static [&'static str] = &["/role", "/expires_at"];
+
     const READ_ONLY: &'static [&'static str] = &["token", "last_used_at"];
 
     fn allowed(&self, caller: &Caller) -> Result<(), Problem> {
@@ -877,18 +1092,18 @@ impl Managed for Token {
         _: &Context,
         id: &str,
         _: &dyn Fn(&str) -> bool,
-    ) -> Result<Vec<FieldError>, Fault> {
-        let mut errors = match &self.tenant {
-            Some(tenant) => check_tenant(world, tenant).await?,
-            None => Vec::new(),
-        };
+        flaws: &mut Flaws,
+    ) -> Result<(), Fault> {
+        if let Some(tenant) = &self.tenant {
+            has_tenant(world, tenant, Self::TENANT, flaws).await?;
+        }
         if RESERVED.contains(&id) {
-            errors.push(FieldError::new("/id", "is a name that the audit needs"));
+            flaws.add("/id", "is a name that the audit needs");
         }
         if self.expires_at.is_some_and(|at| at <= world.now()) {
-            errors.push(FieldError::new("/expires_at", "is past"));
+            flaws.add("/expires_at", "is past");
         }
-        Ok(errors)
+        Ok(())
     }
 
     fn settle(next: &mut Stored<Self>, _: Option<&Stored<Self>>, _: Timestamp) {
@@ -903,8 +1118,9 @@ impl Managed for Token {
         context: &Context,
         id: &str,
         next: &Stored<Self>,
+        flaws: &mut Flaws,
     ) -> Result<(), Failure> {
-        let Some(identity) = &next.record.access else {
+        let Some(identity) = next.record.access.as_ref().filter(|_| flaws.is_empty()) else {
             return Ok(());
         };
         let held = world.r2().get(&key::access(identity)).await?;
@@ -1005,44 +1221,60 @@ const MOST_LINES: usize = 255;
 /// The most buttons that a record may have: more than a phone with six full expansion modules.
 const MOST_BUTTONS: usize = 1_000;
 
-/// Notes a device at the accounts of its lines. `dry`: only looks whether each has room.
-async fn add_to_accounts<W: World>(
-    world: &W,
-    mac: Mac,
-    device: &Device,
-    dry: bool,
-) -> Result<(), Failure> {
+/// Notes a device at the accounts of its lines.
+async fn add_to_accounts<W: World>(world: &W, mac: Mac, device: &Device) -> Result<(), Failure> {
     for (n, line) in device.lines.iter().enumerate() {
-        if !add_device(world, line.account.as_str(), mac, dry).await? {
-            let detail = format!("the account is on {MOST_DEVICES} devices already");
-            let error = FieldError::new(format!("/lines/{n}/account"), detail);
-            return Err(Problem::invalid(vec![error]).into());
+        if !add_device(world, &device.tenant, &line.account, mac, false).await? {
+            return Err(Problem::invalid(vec![full(n)]).into());
         }
     }
     Ok(())
 }
 
-/// Notes at an account that a device has a line or a session with it; false if it is on too many already.
+/// The lines whose accounts have no room for a device.
+async fn full_accounts<W: World>(
+    world: &W,
+    mac: Mac,
+    device: &Device,
+) -> Result<Vec<FieldError>, Fault> {
+    let mut errors = Vec::new();
+    for (n, line) in device.lines.iter().enumerate() {
+        if !add_device(world, &device.tenant, &line.account, mac, true).await? {
+            errors.push(full(n));
+        }
+    }
+    Ok(errors)
+}
+
+/// That the account of a line is on too many devices.
+fn full(line: usize) -> FieldError {
+    let detail = format!("the account is on {MOST_DEVICES} devices already");
+    FieldError::new(format!("/lines/{line}/account"), detail)
+}
+
+/// Notes at an account of the device's tenant that a device has a line or a session with it; false if it is on too many already.
 /// `dry`: only looks.
 ///
 /// # Errors
 /// The [`Fault`] of R2.
 pub(crate) async fn add_device<W: World>(
     world: &W,
-    account: &str,
+    tenant: &Id,
+    account: &Id,
     mac: Mac,
     dry: bool,
 ) -> Result<bool, Fault> {
-    let Some(loaded) = store::load::<Account, W>(world, account).await? else {
+    let loaded = store::load::<Account, W>(world, account.as_str()).await?;
+    // Another's, that took the id of one that is gone, is told of no device.
+    let Some(loaded) = loaded.filter(|loaded| loaded.stored.record.tenant == *tenant) else {
         return Ok(true);
     };
     let mut without = Vec::new();
     if loaded.stored.state.devices.len() >= MOST_DEVICES {
         // Some may have given up the line since they were noted.
-        let id = Id::try_from(account).map_err(|_| Fault::Broken("account id"))?;
         for noted in &loaded.stored.state.devices {
             let device = store::load::<Device, W>(world, &noted.to_string()).await?;
-            if device.is_none_or(|device| !device.stored.has_account(&id)) {
+            if device.is_none_or(|device| !device.stored.has_account(account)) {
                 without.push(*noted);
             }
         }
@@ -1052,10 +1284,10 @@ pub(crate) async fn add_device<W: World>(
         return Ok(devices.contains(&mac) || devices.len() < MOST_DEVICES + without.len());
     }
     let mut full = false;
-    store::update::<Account, W>(world, account, |stored| {
+    store::update::<Account, W>(world, account.as_str(), |stored| {
         let devices = &mut stored.state.devices;
         full = false;
-        if devices.contains(&mac) {
+        if devices.contains(&mac) || stored.record.tenant != *tenant {
             return false;
         }
         devices.retain(|noted| !without.contains(noted));

@@ -160,13 +160,12 @@ async fn one<R: Managed, W: World>(
     request: &Request,
     id: &str,
 ) -> Result<Response<Vec<u8>>, Failure> {
-    let reads = matches!(request.method, Method::GET | Method::HEAD);
-    let secrets = if reads {
-        wants_secrets(context, request)?
-    } else {
-        no_parameters(request)?;
-        false
-    };
+    let (mut secrets, mut force) = (false, false);
+    match request.method {
+        Method::GET | Method::HEAD => secrets = wants_secrets(context, request)?,
+        Method::DELETE if R::FORCE => force = flag(request, "force")?,
+        _ => no_parameters(request)?,
+    }
     let change = match request.method {
         Method::GET | Method::HEAD => {
             let loaded = store::load::<R, W>(world, id).await?;
@@ -198,8 +197,13 @@ async fn one<R: Managed, W: World>(
             return Ok(response);
         }
         Method::DELETE => {
-            let deleted = save::delete::<R, W>(world, context, request, id).await?;
-            note(world, context, "record.deleted", id, &deleted).await;
+            let (deleted, users) = save::delete::<R, W>(world, context, request, id, force).await?;
+            let mut event = event(world, context, "record.deleted", id, &deleted);
+            if let Some(users) = users {
+                let more = if users.more { ", and perhaps more" } else { "" };
+                event = event.with("used_by", format!("{}{more}", users.found.join(", ")));
+            }
+            crate::audit::note(world, &event).await;
             let mut response = respond(StatusCode::NO_CONTENT, "application/json", Vec::new());
             response.headers_mut().remove(http::header::CONTENT_LENGTH);
             response.headers_mut().remove(http::header::CONTENT_TYPE);
@@ -261,20 +265,24 @@ fn shown<R: Managed>(id: &str, stored: &Stored<R>) -> Map<String, Value> {
     shown
 }
 
-fn wants_secrets(context: &Context, request: &Request) -> Result<bool, Problem> {
+/// The only parameter that a call has: 1, or 0 as if it were not there.
+fn flag(request: &Request, only: &str) -> Result<bool, Problem> {
     let mut wants = false;
     for (name, value) in parameters(request) {
-        match (name.as_str(), value.as_str()) {
-            ("secrets", "1") => wants = true,
-            ("secrets", "0") => {}
+        match value.as_str() {
+            "1" if name == only => wants = true,
+            "0" if name == only => wants = false,
             _ => {
-                return Err(Problem::new(
-                    ProblemKind::BadParameter,
-                    "the only parameter is secrets=0|1",
-                ));
+                let detail = format!("the only parameter is {only}=0|1");
+                return Err(Problem::new(ProblemKind::BadParameter, detail));
             }
         }
     }
+    Ok(wants)
+}
+
+fn wants_secrets(context: &Context, request: &Request) -> Result<bool, Problem> {
+    let wants = flag(request, "secrets")?;
     if wants {
         context.caller.needs(Role::Owner)?;
     }
@@ -328,12 +336,24 @@ async fn note<R: Managed, W: World>(
     id: &str,
     stored: &Stored<R>,
 ) {
+    let event = event(world, context, action, id, stored);
+    crate::audit::note(world, &event).await;
+}
+
+/// What was done to a record, for the audit.
+fn event<R: Managed, W: World>(
+    world: &W,
+    context: &Context,
+    action: &'static str,
+    id: &str,
+    stored: &Stored<R>,
+) -> Event {
     let resource = format!("{}/{id}", R::KIND.collection());
     let own = (R::KIND == Kind::Tenant).then(|| Id::try_from(id).ok());
     let own = own.flatten();
     let tenant = stored.record.tenant().or(own.as_ref());
     let event = Event::new(world, &context.caller.name, tenant, action, resource);
-    crate::audit::note(world, &event.with("edition", stored.edition.to_string())).await;
+    event.with("edition", stored.edition.to_string())
 }
 
 /// What of a collection a caller wants to see.

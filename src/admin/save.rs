@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use serde_json::{Map, Value};
 
+use super::body::flaws::Flaws;
 use super::caller::{Caller, foreign_tenant, one_tenant_only};
-use super::managed::Managed;
-use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
+use super::managed::{Managed, Users};
+use super::problem::{Failure, Kind as ProblemKind, Problem};
 use super::{body, token};
 use crate::audit::{self, Event};
 use crate::fault::Fault;
@@ -120,15 +121,15 @@ pub async fn save<R: Managed, W: World>(
     let caller = &context.caller;
     // What the caller may not do is said before anything is read, so that it tells nothing of what
     // is there.
-    let whole: Option<(R, Vec<FieldError>)> = match &change {
+    let whole: Option<(R, Flaws)> = match &change {
         Change::Put(members) => Some(read(members.clone(), id)?),
         Change::Patch(patch) | Change::Supersede(patch) => {
             may_patch::<R>(caller, patch)?;
             None
         }
     };
-    if let Some((record, _)) = &whole {
-        may_write(caller, id, record)?;
+    if let Some((record, flaws)) = &whole {
+        may_write(caller, id, record, flaws)?;
     }
     let mut buried = false;
     for attempt in 0..TRIES {
@@ -139,15 +140,22 @@ pub async fn save<R: Managed, W: World>(
         };
         let there = former.as_ref().filter(|stored| stored.alive());
         let visible = there.filter(|stored| caller.sees(id, &stored.record));
-        let (mut record, mut errors) = match (&whole, &change, visible) {
+        let (mut record, mut flaws) = match (&whole, &change, visible) {
             (Some(whole), ..) => whole.clone(),
             (None, Change::Patch(patch) | Change::Supersede(patch), Some(visible)) => {
                 let patched: (R, _) = patched(visible, patch, id)?;
-                may_write(caller, id, &patched.0)?;
+                may_write(caller, id, &patched.0, &patched.1)?;
                 patched
             }
             _ => return Err(not_found::<R>(id).into()),
         };
+        if flaws.touch(R::TENANT) {
+            // Whose it is to be nobody knows: what it refers to and what is there are not looked at.
+            record
+                .check(world, context, id, &|_| true, &mut flaws)
+                .await?;
+            return Err(flaws.problem().into());
+        }
         let current = visible.filter(|stored| stored.record.tenant() == record.tenant());
         let foreign = there.is_some() && current.is_none();
         if foreign && caller.tenant.is_none() {
@@ -167,10 +175,9 @@ pub async fn save<R: Managed, W: World>(
                 .any(|(given, secret)| *given == name && secret.is_some())
                 || current.is_some_and(|stored| stored.sealed.contains_key(name))
         };
-        errors.extend(record.check(world, context, id, &has_secret).await?);
-        if !errors.is_empty() {
-            return Err(Problem::invalid(errors).into());
-        }
+        record
+            .check(world, context, id, &has_secret, &mut flaws)
+            .await?;
         let (sealed, rewritten) = seal_secrets(world, id, &record, given, current)?;
         // What another tenant has there is as good as nothing.
         let before = former.as_ref().filter(|_| !foreign);
@@ -179,6 +186,7 @@ pub async fn save<R: Managed, W: World>(
         let at_once = matches!(change, Change::Supersede(_));
         R::keep_former(world, id, &mut next, before, at_once)?;
         if let Some(current) = current
+            && flaws.is_empty()
             && current.record == next.record
             && current.state == next.state
             && current.sealed.len() == next.sealed.len()
@@ -186,7 +194,10 @@ pub async fn save<R: Managed, W: World>(
         {
             return Ok(Saved::as_it_is(current.clone()));
         }
-        Box::pin(R::fits(world, context, id, &next)).await?;
+        Box::pin(R::fits(world, context, id, &next, &mut flaws)).await?;
+        if !flaws.is_empty() {
+            return Err(flaws.problem().into());
+        }
         if foreign {
             // Last of all, where a free id would be taken: nobody learns it from a call that could
             // not have succeeded.
@@ -290,13 +301,14 @@ fn seal_secrets<R: Managed, W: World>(
     Ok((sealed, rewritten))
 }
 
-/// The record that a body describes, and what of it is wrong, if the rest can be judged without that.
-fn read<R: Managed>(
-    mut members: Map<String, Value>,
-    id: &str,
-) -> Result<(R, Vec<FieldError>), Problem> {
-    body::without_read_only(&mut members, R::READ_ONLY, id)?;
-    body::parse_on(members)
+/// The record that a body describes, as far as it can be judged, and what of it is wrong.
+fn read<R: Managed>(mut members: Map<String, Value>, id: &str) -> Result<(R, Flaws), Problem> {
+    let errors = body::without_read_only(&mut members, R::READ_ONLY, id);
+    let (record, mut flaws) = body::parse_on(members)?;
+    for error in errors {
+        flaws.add(&error.pointer, error.detail);
+    }
+    Ok((record, flaws))
 }
 
 /// The record that a merge patch makes of the current one.
@@ -304,23 +316,32 @@ fn patched<R: Managed>(
     current: &Stored<R>,
     patch: &Map<String, Value>,
     id: &str,
-) -> Result<(R, Vec<FieldError>), Problem> {
+) -> Result<(R, Flaws), Problem> {
     let mut members = body::show(id, current);
-    let mut patch = patch.clone();
-    body::without_read_only(&mut patch, R::READ_ONLY, id)?;
     // A secret is never shown, so a patch that leaves it out, or sets it to null, keeps it.
-    body::merge(&mut members, patch);
+    body::merge(&mut members, patch.clone());
     read(members, id)
 }
 
-/// Refuses a record that a caller may not write, whatever is there.
-fn may_write<R: Managed>(caller: &Caller, id: &str, record: &R) -> Result<(), Problem> {
+/// Refuses a record that a caller may not write, whatever is there. What cannot be judged is refused for that.
+fn may_write<R: Managed>(
+    caller: &Caller,
+    id: &str,
+    record: &R,
+    flaws: &Flaws,
+) -> Result<(), Problem> {
+    if flaws.touch(R::TENANT) {
+        return Ok(());
+    }
     if !caller.sees(id, record) {
         return Err(match record.tenant() {
             Some(_) => foreign_tenant().at(R::TENANT),
             None if R::KIND == Kind::Tenant => foreign_tenant(),
             None => one_tenant_only().at(R::TENANT),
         });
+    }
+    if R::JUDGED_BY.iter().any(|pointer| flaws.touch(pointer)) {
+        return Ok(());
     }
     record.allowed(caller)
 }
@@ -397,7 +418,11 @@ pub fn not_found<R: Managed>(id: &str) -> Problem {
     )
 }
 
-/// Deletes a record: it becomes its own tombstone, which comes back.
+/// What is found of the records that refer to one that is deleted all the same: as many as the audit names.
+const TOLD: usize = 20;
+
+/// Deletes a record: it becomes its own tombstone, which comes back. `force`: also if something still refers
+/// to it, and that comes back too.
 ///
 /// # Errors
 /// A [`Failure`]; nothing is deleted then.
@@ -406,7 +431,8 @@ pub async fn delete<R: Managed, W: World>(
     context: &Context,
     request: &Request,
     id: &str,
-) -> Result<Stored<R>, Failure> {
+    force: bool,
+) -> Result<(Stored<R>, Option<Users>), Failure> {
     for attempt in 0..TRIES {
         let loaded = store::load::<R, W>(world, id).await?;
         let visible =
@@ -416,8 +442,15 @@ pub async fn delete<R: Managed, W: World>(
         };
         stored.record.allowed(&context.caller)?;
         preconditions(request, Some(&stored))?;
-        if let Some(by) = R::used_by(world, id, &stored).await? {
-            return Err(Problem::new(ProblemKind::InUse, by).into());
+        let users = R::used_by(world, id, &stored, if force { TOLD } else { 1 }).await?;
+        if let Some(users) = users.as_ref().filter(|_| !force) {
+            let how = if R::FORCE {
+                "; with force=1 it is deleted all the same"
+            } else {
+                ""
+            };
+            let detail = format!("{}{how}", users.why);
+            return Err(Problem::new(ProblemKind::InUse, detail).into());
         }
         let mut next = stored;
         next.rev += 1;
@@ -429,7 +462,7 @@ pub async fn delete<R: Managed, W: World>(
         let mark = finish::begin(world, R::KIND, id).await?;
         if store::replace(world, id, &next, Some(&etag)).await? {
             follow_up(world, context, R::KIND, id, &mark).await;
-            return Ok(next);
+            return Ok((next, users));
         }
         finish::done(world, &mark).await?;
         store::pause(world, attempt).await;

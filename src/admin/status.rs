@@ -96,7 +96,10 @@ impl Known {
             let alive = loaded.map(|loaded| loaded.stored).filter(Stored::alive);
             self.accounts.insert(line.account.clone(), alive);
         }
-        let Some(Some(account)) = self.accounts.get(&line.account) else {
+        let account = self.accounts.get(&line.account).and_then(Option::as_ref);
+        let tenant = &device.record.tenant;
+        // Another tenant's may have taken the id of one that is gone.
+        let Some(account) = account.filter(|account| account.record.tenant == *tenant) else {
             return Ok(None);
         };
         let pbx = &account.record.pbx;
@@ -211,6 +214,10 @@ pub async fn one<W: World>(
             line: line.line,
             id: &line.account,
             account: accounts(&line.account),
+            no_pbx: made
+                .account(&line.account)
+                .map(|account| &account.record.pbx)
+                .filter(|pbx| made.pbx(pbx).is_none()),
         })
         .collect();
     let state_of = |line: &LineFacts<'_>| {
@@ -237,6 +244,7 @@ pub async fn one<W: World>(
         ways_in: &ways_in,
         refusal: refusal.as_ref(),
         lines: &lines,
+        no_profile: made.missing_profile(),
         poll_minutes: poll,
         change_waits: files.is_some_and(|files| made.outdate(&files.sources)),
         now: world.now(),
@@ -495,19 +503,19 @@ pub async fn account<W: World>(
         return super::json(StatusCode::OK, &answer);
     }
     let pbx: Option<Loaded<Pbx>> = store::load(world, record.pbx.as_str()).await?;
-    let pbx = pbx.map(|loaded| loaded.stored);
-    let pbx = pbx.ok_or(Fault::Broken("account without its pbx"))?;
+    let its_own = |pbx: &Stored<Pbx>| pbx.alive() && pbx.record.tenant == record.tenant;
+    let pbx = pbx.map(|loaded| loaded.stored).filter(its_own);
     let memory = tick::pbx_memory(world, &record.pbx).await?;
     let run = tick::last_run(world).await?;
     let own = Id::try_from(id).map_err(|_| Fault::Broken("account id"))?;
-    let facts = AccountFacts {
+    let facts = pbx.as_ref().map(|pbx| AccountFacts {
         id: &own,
         stored: &stored,
-        pbx: &pbx,
+        pbx,
         memory: &memory,
-        run: run_of(run.as_ref(), &record.pbx, &pbx),
-    };
-    let seen = facts.registration();
+        run: run_of(run.as_ref(), &record.pbx, pbx),
+    });
+    let seen = facts.and_then(|facts| facts.registration());
     let (status, since) = word(seen.map(|seen| (seen.online, seen.since)), false);
     let former = stored.state.former_passwords.iter();
     let answer = AccountStatus {
@@ -516,21 +524,28 @@ pub async fn account<W: World>(
         since,
         ever_online: seen.is_some_and(|seen| seen.ever_online),
         timeline: seen.map(Comings::of_account).unwrap_or_default(),
-        diagnoses: diagnosis::diagnose_account(&facts, world.now()),
+        diagnoses: match &facts {
+            Some(facts) => diagnosis::diagnose_account(facts, world.now()),
+            None => diagnosis::diagnose_without_pbx(&own, &record.pbx),
+        },
         devices: &stored.state.devices,
         pbx: &record.pbx,
         username: &record.username,
-        mode: pbx.record.mode,
-        pushed: facts.pushed().map(|pushed| ShownPushed {
-            since: pushed.since,
-            verified_at: pushed.verified_at,
-            current: pushed.rev >= stored.rev,
-        }),
-        trouble: facts.trouble().map(|trouble| ShownTrouble {
-            why: trouble.why,
-            times: trouble.times,
-            next_try: trouble.retry_at,
-        }),
+        mode: pbx.as_ref().map(|pbx| pbx.record.mode),
+        pushed: facts
+            .and_then(|facts| facts.pushed())
+            .map(|pushed| ShownPushed {
+                since: pushed.since,
+                verified_at: pushed.verified_at,
+                current: pushed.rev >= stored.rev,
+            }),
+        trouble: facts
+            .and_then(|facts| facts.trouble())
+            .map(|trouble| ShownTrouble {
+                why: trouble.why,
+                times: trouble.times,
+                next_try: trouble.retry_at,
+            }),
         former_passwords: former
             .map(|former| ShownFormer {
                 since: former.since,
@@ -569,8 +584,8 @@ pub(crate) struct AccountStatus<'a> {
     pbx: &'a Id,
     /// Its name there.
     username: &'a Username,
-    /// Whether the PBX may be changed.
-    mode: Mode,
+    /// Whether the PBX may be changed; null if it is not there.
+    mode: Option<Mode>,
     /// What is at the PBX; null if nothing is as far as is known.
     pushed: Option<ShownPushed>,
     /// What keeps it from getting there.

@@ -484,9 +484,12 @@ impl<W: World> Site<'_, W> {
         Ok(removed)
     }
 
-    /// Whether an account is alive and has this name here.
+    /// Whether an account is alive and has this name here. One of another tenant is at a PBX that had the id
+    /// before.
     fn has(&self, stored: &Stored<Account>, username: &Username) -> bool {
-        stored.alive() && stored.record.pbx == *self.id && stored.record.username == *username
+        let record = &stored.record;
+        let named = record.pbx == *self.id && record.username == *username;
+        stored.alive() && named && record.tenant == self.pbx.tenant
     }
 
     fn password(&self, account: &Id, stored: &Stored<Account>) -> Result<Secret, Fault> {

@@ -255,6 +255,9 @@ pub struct Objection {
     /// The field of the line's account that is at fault, if it is one.
     #[serde(skip)]
     pub account_field: Option<&'static str>,
+    /// Where else in the device stands what it hangs on: if that is wrong, nothing can be said.
+    #[serde(skip)]
+    pub needs: Vec<String>,
 }
 
 impl Objection {
@@ -265,7 +268,15 @@ impl Objection {
             pointer: pointer.into(),
             detail: detail.into(),
             account_field: None,
+            needs: Vec::new(),
         }
+    }
+
+    /// The same that hangs on what stands elsewhere.
+    #[must_use]
+    pub fn needing(mut self, pointer: impl Into<String>) -> Self {
+        self.needs.push(pointer.into());
+        self
     }
 }
 

@@ -737,6 +737,59 @@ proptest! {
     }
 }
 
+/// What can go wrong around an office, whatever is rolled out there.
+#[derive(Debug, Clone)]
+pub enum Trouble {
+    /// The PBX answers, or does not.
+    Pbx(bool),
+    /// R2 fails for devices, or does not.
+    R2(bool),
+    /// How late KV is.
+    Kv(Late),
+    /// A run is cut off after so many writes.
+    Cut(u32),
+}
+
+pub fn troubles() -> impl Strategy<Value = Trouble> {
+    let late = prop_oneof![Just(Late::No), Just(Late::Cached), Just(Late::Behind)];
+    prop_oneof![
+        any::<bool>().prop_map(Trouble::Pbx),
+        any::<bool>().prop_map(Trouble::R2),
+        late.prop_map(Trouble::Kv),
+        (0..10_u32).prop_map(Trouble::Cut),
+    ]
+}
+
+impl Office {
+    pub fn meets(&self, trouble: &Trouble) {
+        let fake = &self.scene.fake;
+        match *trouble {
+            Trouble::Pbx(up) => self
+                .scene
+                .asterisk
+                .is(if up { Mood::Up } else { Mood::Down }),
+            Trouble::R2(fails) => {
+                let devices = Failing::Prefix("device/".to_owned());
+                *fake.r2.failing.borrow_mut() = if fails { devices } else { Failing::None };
+            }
+            Trouble::Kv(late) => fake.kv.late.set(late),
+            Trouble::Cut(spared) => {
+                cut(self, spared);
+            }
+        }
+    }
+
+    /// Everything works again, for so many minutes.
+    pub fn calms_down(&self, minutes: u32) {
+        let fake = &self.scene.fake;
+        *fake.r2.failing.borrow_mut() = Failing::None;
+        fake.kv.late.set(Late::No);
+        self.scene.asterisk.is(Mood::Up);
+        fake.clock.pass_s(200);
+        self.minutes(minutes);
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Deed {
     Minute,
@@ -744,10 +797,7 @@ enum Deed {
     Save(u8),
     Relabel(usize),
     Password(usize),
-    Pbx(bool),
-    R2(bool),
-    Kv(u8),
-    Cut(u32),
+    Trouble(Trouble),
     Admin(bool),
 }
 
@@ -758,10 +808,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         1 => (0..3_u8).prop_map(Deed::Save),
         1 => (0..12_usize).prop_map(Deed::Relabel),
         1 => (0..12_usize).prop_map(Deed::Password),
-        1 => any::<bool>().prop_map(Deed::Pbx),
-        1 => any::<bool>().prop_map(Deed::R2),
-        1 => (0..3_u8).prop_map(Deed::Kv),
-        1 => (0..10_u32).prop_map(Deed::Cut),
+        4 => troubles().prop_map(Deed::Trouble),
         1 => any::<bool>().prop_map(Deed::Admin),
     ];
     proptest::collection::vec(deed, 40..120)
@@ -830,13 +877,7 @@ proptest! {
                     let path = format!("accounts/acme-{}", office.phones[n].username);
                     call(fake, Method::POST, &format!("{path}/rotate"), &json!({}));
                 }
-                Deed::Pbx(up) => office.scene.asterisk.is(if up { Mood::Up } else { Mood::Down }),
-                Deed::R2(fails) => {
-                    let failing = if fails { Failing::Prefix("device/".to_owned()) } else { Failing::None };
-                    *fake.r2.failing.borrow_mut() = failing;
-                }
-                Deed::Kv(late) => fake.kv.late.set([Late::No, Late::Cached, Late::Behind][usize::from(late)]),
-                Deed::Cut(spared) => { cut(&office, spared); }
+                Deed::Trouble(trouble) => office.meets(&trouble),
                 Deed::Admin(stop) => {
                     let body = json!({ "to": if stop { "stop" } else { "everyone" } });
                     call(fake, Method::POST, "profiles/office/rollout", &body);
@@ -846,11 +887,7 @@ proptest! {
                 was.extend(allowed(&office, phone).1);
             }
         }
-        *office.scene.fake.r2.failing.borrow_mut() = Failing::None;
-        office.scene.fake.kv.late.set(Late::No);
-        office.scene.asterisk.is(Mood::Up);
-        office.scene.fake.clock.pass_s(200);
-        office.minutes(2);
+        office.calms_down(2);
         let now: Vec<String> = office.phones.iter().map(|phone| allowed(&office, phone).0).collect();
         for (phone, now) in office.phones.iter().zip(&now) {
             prop_assert!(office.files(phone).contains(now.as_str()));

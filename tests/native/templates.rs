@@ -22,10 +22,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::ask::{call, cost, fetch, follow, json_of, patch, put};
-use crate::asterisk::Mood;
 use crate::reconcile::PASSWORD;
-use crate::rollout::{NAMES, Office, Phone, cut, office};
-use crate::world::{Failing, Fake, Late, SEAL_KEY, block_on};
+use crate::rollout::{NAMES, Office, Phone, Trouble, cut, office, troubles};
+use crate::world::{Failing, Fake, SEAL_KEY, block_on};
 
 const YEALINK: VendorId = VendorId::Yealink;
 const REMARK: &str = "#templates ";
@@ -600,10 +599,7 @@ fn files_that_name_their_version_are_given_back_under_a_new_one() {
 enum Deed {
     Minute,
     Fetch(usize),
-    Pbx(bool),
-    R2(bool),
-    Kv(u8),
-    Cut(u32),
+    Trouble(Trouble),
     Admin(bool),
 }
 
@@ -611,10 +607,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
     let deed = prop_oneof![
         12 => Just(Deed::Minute),
         8 => (0..12_usize).prop_map(Deed::Fetch),
-        1 => any::<bool>().prop_map(Deed::Pbx),
-        1 => any::<bool>().prop_map(Deed::R2),
-        1 => (0..3_u8).prop_map(Deed::Kv),
-        1 => (0..10_u32).prop_map(Deed::Cut),
+        4 => troubles().prop_map(Deed::Trouble),
         1 => any::<bool>().prop_map(Deed::Admin),
     ];
     proptest::collection::vec(deed, 60..140)
@@ -660,13 +653,7 @@ proptest! {
                         }
                     }
                 }
-                Deed::Pbx(up) => office.scene.asterisk.is(if up { Mood::Up } else { Mood::Down }),
-                Deed::R2(fails) => {
-                    let failing = if fails { Failing::Prefix("device/".to_owned()) } else { Failing::None };
-                    *fake.r2.failing.borrow_mut() = failing;
-                }
-                Deed::Kv(late) => fake.kv.late.set([Late::No, Late::Cached, Late::Behind][usize::from(late)]),
-                Deed::Cut(spared) => { cut(&office, spared); }
+                Deed::Trouble(trouble) => office.meets(&trouble),
                 Deed::Admin(stop) => {
                     say(&office, &json!({ "to": if stop { "stop" } else { "everyone" } }));
                 }
@@ -675,11 +662,7 @@ proptest! {
                 *was |= allowed(&office, phone);
             }
         }
-        *office.scene.fake.r2.failing.borrow_mut() = Failing::None;
-        office.scene.fake.kv.late.set(Late::No);
-        office.scene.asterisk.is(Mood::Up);
-        office.scene.fake.clock.pass_s(200);
-        office.minutes(3);
+        office.calms_down(3);
         let now: Vec<bool> = office.phones.iter().map(|phone| allowed(&office, phone)).collect();
         for (n, phone) in office.phones.iter().enumerate() {
             let files = office.files(phone);

@@ -9,52 +9,37 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::flaws::{Flaws, LeftOut, MOST, is_within};
 use super::{Flaw, first};
 use crate::admin::problem::FieldError;
-
-/// The most errors that are told; whoever has more has another problem.
-const MOST: usize = 50;
 
 /// How often a body is read again: an error that is mended may take some tries.
 const TRIES: usize = 200;
 
-/// What is wrong with a body.
-#[derive(Debug)]
-pub struct Wrong<T> {
-    /// Each field that is, in the order of reading.
-    pub errors: Vec<FieldError>,
-    /// What is left without them, if nothing had to be made up for it.
-    pub rest: Option<T>,
-}
-
-/// Finds it all, from the first flaw on.
-pub fn all<T: DeserializeOwned>(body: Value, flaw: Flaw) -> Wrong<T> {
+/// Finds it all, from the first flaw on: with it what is left of the body when all is mended, in which the
+/// places that are wrong hold something made up; `None` if it cannot be mended.
+pub fn all<T: DeserializeOwned>(body: Value, flaw: Flaw) -> (Option<T>, Flaws) {
     let mut mending = Mending {
         body,
         errors: Vec::new(),
         made_up: BTreeMap::new(),
-        left_out: BTreeMap::new(),
+        left_out: LeftOut::default(),
     };
     let mut flaw = flaw;
+    let mut rest = None;
     for _ in 0..TRIES {
         if !mending.mend(&flaw) || mending.errors.len() >= MOST {
             break;
         }
         match first::<T>(&mending.body) {
-            Ok(rest) => {
-                let whole = mending.made_up.is_empty();
-                return Wrong {
-                    errors: mending.errors,
-                    rest: whole.then_some(rest),
-                };
+            Ok(mended) => {
+                rest = Some(mended);
+                break;
             }
             Err(next) => flaw = next,
         }
     }
-    Wrong {
-        errors: mending.errors,
-        rest: None,
-    }
+    (rest, Flaws::of_shape(mending.errors, mending.left_out))
 }
 
 /// A body that is being mended.
@@ -64,8 +49,7 @@ struct Mending {
     /// By pointer: how many values were tried in the place of one that must be there, and what it
     /// must be one of, if the reader said so.
     made_up: BTreeMap<String, (usize, Option<String>)>,
-    /// By pointer of a list: the elements that were left out of it, as they were numbered.
-    left_out: BTreeMap<String, Vec<usize>>,
+    left_out: LeftOut,
 }
 
 impl Mending {
@@ -77,7 +61,7 @@ impl Mending {
         if let Some(place) = made_up.cloned() {
             return self.make_up(&place, &flaw.error.detail);
         }
-        let told = self.as_sent(at);
+        let told = self.left_out.as_sent(at);
         // What holds something that was mended may be wrong by that alone.
         let own = !self
             .errors
@@ -126,39 +110,12 @@ impl Mending {
                     return false;
                 };
                 elements.remove(index);
-                let out = self.left_out.entry(parent.to_owned()).or_default();
-                let original = original(out, index);
-                let place = out.partition_point(|earlier| *earlier < original);
-                out.insert(place, original);
+                self.left_out.note(parent, index);
                 true
             }
             _ => false,
         }
     }
-
-    /// A pointer into the body as it was sent.
-    fn as_sent(&self, at: &str) -> String {
-        let mut told = String::new();
-        let mut here = String::new();
-        for name in at.split('/').skip(1) {
-            let out = self.left_out.get(&here);
-            let index = name.parse().ok();
-            let sent = match (out, index) {
-                (Some(out), Some(index)) => original(out, index).to_string(),
-                _ => name.to_owned(),
-            };
-            told = format!("{told}/{sent}");
-            here = format!("{here}/{name}");
-        }
-        told
-    }
-}
-
-/// The number that an element had before those in `out`, in order, were taken away.
-fn original(out: &[usize], index: usize) -> usize {
-    out.iter().fold(index, |index, earlier| {
-        index + usize::from(*earlier <= index)
-    })
 }
 
 /// Something of each kind that a record may ask for.
@@ -188,13 +145,6 @@ fn put(body: &mut Value, place: &str, value: Value) -> bool {
         members.insert(unescaped(name), value);
         true
     })
-}
-
-/// Whether a pointer leads to a place or into it.
-fn is_within(pointer: &str, place: &str) -> bool {
-    pointer
-        .strip_prefix(place)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A name in a pointer as it stands in the body (RFC 6901, section 4).
