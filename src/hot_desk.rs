@@ -36,11 +36,10 @@ pub fn check(buttons: &[Button]) -> Vec<Objection> {
         if button.module == Some(0) {
             found.push(Objection::new(at("module"), "must be at least 1"));
         }
-        let first = *places.entry((button.module, button.key)).or_insert(n);
-        if first != n {
+        if let Some(other) = places.insert((button.module, button.key), n) {
             let twice = Objection::new(at("key"), "is given twice").needing(at("module"));
-            let first = ["module", "key"].map(|name| format!("/buttons/{first}/{name}"));
-            found.push(first.into_iter().fold(twice, Objection::needing));
+            let other = ["module", "key"].map(|name| format!("/buttons/{other}/{name}"));
+            found.push(other.into_iter().fold(twice, Objection::needing));
         }
         if button.line.is_some_and(|line| line != 1) {
             let detail = "must be 1: a user has one line";

@@ -89,14 +89,12 @@ impl Ingredients {
             let read = fetch(world, from, lines.map(|line| &line.account)).await?;
             read.into_iter().collect()
         };
-        let pbxes = fetch(
-            world,
-            from,
-            accounts.values().map(|account| &account.record.pbx),
-        )
-        .await?
-        .into_iter()
-        .collect();
+        // Of another tenant's, that took the id of one that is gone, no more is looked at.
+        let own = accounts
+            .values()
+            .filter(|account| account.record.tenant == device.record.tenant);
+        let pbxes = fetch(world, from, own.map(|account| &account.record.pbx)).await?;
+        let pbxes = pbxes.into_iter().collect();
         let mut made = Self {
             mac,
             device,
@@ -213,11 +211,34 @@ impl Ingredients {
                 self.accounts.get(account).map(|a| a.rev),
             );
         }
-        for account in self.accounts.values() {
+        let own = self.accounts.values();
+        for account in own.filter(|account| account.record.tenant == record.tenant) {
             let pbx = &account.record.pbx;
             note(Kind::Pbx, pbx, self.pbxes.get(pbx).map(|p| p.rev));
         }
         revisions
+    }
+
+    /// Whether the record of a key, that the files are made of or would be, is another tenant's by now: what
+    /// it was has been deleted. Of such a one nothing is to be shown.
+    #[must_use]
+    pub fn is_foreign(&self, key: &str) -> bool {
+        let own = &self.device.record.tenant;
+        let profile = self.device.record.profile.as_ref();
+        let profile = profile.zip(self.profile.as_ref()).map(|(id, stored)| {
+            let key = key::record(Kind::Profile, id.as_str());
+            (key, &stored.record.tenant)
+        });
+        let accounts = self.accounts.iter().map(|(id, stored)| {
+            let key = key::record(Kind::Account, id.as_str());
+            (key, &stored.record.tenant)
+        });
+        let pbxes = self.pbxes.iter().map(|(id, stored)| {
+            let key = key::record(Kind::Pbx, id.as_str());
+            (key, &stored.record.tenant)
+        });
+        let mut all = profile.into_iter().chain(accounts).chain(pbxes);
+        all.any(|(of, tenant)| of == key && tenant != own)
     }
 
     /// The levels that the phone's settings come from.

@@ -116,8 +116,8 @@ pub fn check(device: &Device, model: Option<&Model>) -> Vec<Objection> {
             found.push(Objection::new(at(n), detail));
         }
         let mut former = device.lines.iter().take(n);
-        if let Some(first) = former.position(|former| former.line == line.line) {
-            found.push(Objection::new(at(n), "is given twice").needing(at(first)));
+        if let Some(other) = former.rposition(|former| former.line == line.line) {
+            found.push(Objection::new(at(n), "is given twice").needing(at(other)));
         }
     }
     for (n, button) in device.buttons.iter().enumerate() {
@@ -132,10 +132,10 @@ pub fn check(device: &Device, model: Option<&Model>) -> Vec<Objection> {
             }
         }
         let same = |b: &Button| b.module == button.module && b.key == button.key;
-        if let Some(first) = device.buttons.iter().take(n).position(same) {
+        if let Some(other) = device.buttons.iter().take(n).rposition(same) {
             let twice = Objection::new(at("key"), "is given twice").needing(at("module"));
-            let first = ["module", "key"].map(|name| format!("/buttons/{first}/{name}"));
-            found.push(first.into_iter().fold(twice, Objection::needing));
+            let other = ["module", "key"].map(|name| format!("/buttons/{other}/{name}"));
+            found.push(other.into_iter().fold(twice, Objection::needing));
         }
         if let Some(model) = model
             && !device

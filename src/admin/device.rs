@@ -354,10 +354,17 @@ pub async fn files<W: World>(
     let model = vendor::model(stored.record.vendor, &stored.record.model)
         .ok_or(Fault::Broken("model not in catalogue"))?;
     let files = stored.state.files()?;
+    let made = Ingredients::gather(world, mac, stored.clone(), From::R2).await?;
+    let mut made_of = files.sources.records.clone();
+    for (record, rev) in &mut made_of {
+        if made.is_foreign(record) {
+            *rev = 0;
+        }
+    }
     let answer = Files {
         version: files.version,
         made_at: files.made_at,
-        made_of: &files.sources.records,
+        made_of,
         boot: rules.boot_name(mac, model),
         items: files
             .parts
@@ -382,8 +389,8 @@ pub(crate) struct Files<'a> {
     version: u64,
     /// When they were made.
     made_at: Timestamp,
-    /// The revisions of the shared records in them, by key.
-    made_of: &'a BTreeMap<String, u64>,
+    /// The revisions of the shared records in them, by key; 0 of one that is not there.
+    made_of: BTreeMap<String, u64>,
     /// What the phone asks for first.
     boot: String,
     /// The files.

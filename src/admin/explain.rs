@@ -418,6 +418,7 @@ async fn files<W: World>(
     explained.warnings = made.missing();
     explained.settings.retain(|_, origin| origin.is_said());
     for (record, rev) in made.sources(world.keys(), "").records {
+        let rev = if made.is_foreign(&record) { 0 } else { rev };
         explained.made_of.insert(record, rev.into());
     }
     Ok(())

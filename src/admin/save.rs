@@ -334,6 +334,12 @@ fn may_write<R: Managed>(
         return Ok(());
     }
     if !caller.sees(id, record) {
+        if !flaws.is_empty() {
+            // Whatever there is of that tenant: nothing is looked at.
+            let mut flaws = flaws.clone();
+            flaws.add(R::TENANT, "must be the one that the token is for");
+            return Err(flaws.problem());
+        }
         return Err(match record.tenant() {
             Some(_) => foreign_tenant().at(R::TENANT),
             None if R::KIND == Kind::Tenant => foreign_tenant(),

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::subsequence;
 use serde_json::{Value, json};
 
-use crate::ask::{Told, call, fetch, get, header};
+use crate::ask::{Told, call, call_by, fetch, get, header, put};
 use crate::phone::{MAC, Office};
 use crate::world::ADMIN_TOKEN;
 
@@ -159,6 +159,187 @@ fn what_is_misspelt_hides_nothing_that_is_wrong_with_the_rest() {
         &json!({}),
     );
     assert_eq!(gone.status(), StatusCode::NOT_FOUND, "nothing is saved");
+}
+
+#[test]
+fn whichever_step_finds_an_error_one_answer_has_them_all_and_none_that_only_follows() {
+    let office = Office::new();
+    let bodies = [
+        (
+            "tenants/other",
+            json!({
+                "id": "another", "name": 5, "colour": "red", "locked": ["nonsense"],
+                "webhook": { "url": "http://hook.example.com/" },
+                "models": {
+                    "T46X": {},
+                    "T46U": { "locked": ["nonsense"], "settings": { "admin_password": "x" } },
+                },
+                "sites": { "berlin": { "settings": { "timezone": "Mars", "user_password": "x" } } },
+            }),
+            &[
+                "/colour",
+                "/id",
+                "/locked/0",
+                "/models/T46U/locked/0",
+                "/models/T46U/settings/admin_password",
+                "/models/T46X",
+                "/name",
+                "/sites/berlin/settings/timezone",
+                "/sites/berlin/settings/user_password",
+                "/webhook/url",
+            ][..],
+        ),
+        (
+            "profiles/other",
+            json!({ "tenant": "nobody", "locked": ["nonsense"], "settings": { "timezone": "Mars" } }),
+            &["/locked/0", "/settings/timezone", "/tenant"],
+        ),
+        (
+            "pbxes/other",
+            json!({
+                "tenant": "nobody", "ari_url": "http://pbx.example.com/ari", "mode": "sideways",
+                "ami": { "url": "http://pbx.example.com/ami" }, "sip": { "port": 0 },
+            }),
+            &[
+                "/ami/password",
+                "/ami/url",
+                "/ami/username",
+                "/ari_password",
+                "/ari_url",
+                "/ari_username",
+                "/mode",
+                "/sip/host",
+                "/sip/port",
+                "/tenant",
+            ],
+        ),
+        (
+            "accounts/other",
+            json!({
+                "tenant": "acme", "pbx": "nowhere", "username": "a b",
+                // The first key is made up to be read on: the second is not given twice for that.
+                "buttons": [
+                    { "key": "x", "type": "dnd" }, { "key": 1, "type": "blf" },
+                    { "key": 2, "type": "warp" }, { "key": 1, "type": "dnd" },
+                ],
+            }),
+            &[
+                "/buttons/0/key",
+                "/buttons/1/value",
+                "/buttons/2/type",
+                "/buttons/3/key",
+                "/pbx",
+                "/username",
+            ],
+        ),
+        (
+            "devices/805ec00000aa",
+            json!({
+                "tenant": "acme", "vendor": "yealink", "model": "T46U", "serial": "a\nb",
+                "profile": "nobodys", "url": "http://files.example.com/",
+                "lines": [
+                    5, { "line": "x", "account": "acme-1001" }, { "line": 1, "account": "nobodys" },
+                    { "line": 99, "account": "acme-1002" },
+                ],
+                "buttons": [
+                    { "key": 1, "type": "warp" }, { "key": 2, "type": "blf" },
+                    { "key": 3, "type": "line", "line": 7 },
+                ],
+                "settings": { "timezone": "Mars", "admin_password": "%NULL%" },
+            }),
+            &[
+                "/buttons/0/type",
+                "/buttons/1/value",
+                "/lines/0",
+                "/lines/1/line",
+                "/lines/2/account",
+                "/lines/3/line",
+                "/profile",
+                "/serial",
+                "/settings/admin_password",
+                "/settings/timezone",
+                "/url",
+            ],
+        ),
+        (
+            // Whose and what it is to be, nobody knows: the rest is judged without.
+            "devices/805ec00000aa",
+            json!({
+                "tenant": "A b", "vendor": "nokia", "model": "T46U", "profile": "nobodys",
+                "url": "http://files.example.com/", "decoy": true,
+                "lines": [{ "line": 1, "account": "nobodys" }, { "line": 1, "account": "a" }],
+            }),
+            &["/decoy", "/lines/1/line", "/tenant", "/url", "/vendor"],
+        ),
+        (
+            "rules/other",
+            json!({
+                "match": { "tenant": "nobody", "vendor": "nokia" }, "url": "http://files.example.com/",
+                "priority": "high",
+            }),
+            &["/match/tenant", "/match/vendor", "/priority", "/url"],
+        ),
+        (
+            "tokens/admin",
+            json!({ "role": "king", "tenant": "nobody", "expires_at": "2020-01-01T00:00:00Z" }),
+            &["/expires_at", "/id", "/role", "/tenant"],
+        ),
+    ];
+    for (path, body, expected) in bodies {
+        let before = office.fake.holdings();
+        let answer = call(&office.fake, Method::PUT, path, &body);
+        let problem = problem_of(&answer);
+        assert_eq!(
+            answer.status(),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{path}: {problem}"
+        );
+        let mut found = pointers(&problem);
+        found.sort();
+        assert_eq!(found, expected, "{path}: {problem}");
+        assert!(office.fake.holdings() == before, "{path}: nothing is saved");
+    }
+}
+
+#[test]
+fn a_body_that_cannot_be_judged_is_told_no_more_than_one_that_can() {
+    let office = Office::new();
+    put(&office.fake, "tenants/bravo", &json!({}));
+    let owner = json!({ "tenant": "acme", "role": "owner", "expires_at": "2027-01-01T00:00:00Z" });
+    let made = put(&office.fake, "tokens/acme-owner", &owner);
+    let token = made["token"].as_str().unwrap();
+    let asked = |path: &str, body: &Value| {
+        let answer = fetch(&office.fake, &call_by(token, Method::PUT, path, body));
+        let mut found = pointers(&problem_of(&answer));
+        found.sort();
+        (answer.status().as_u16(), found)
+    };
+    let told = |status: u16, at: &[&str]| (status, at.iter().map(|at| (*at).to_owned()).collect());
+    let rule =
+        |tenant: &str| json!({ "match": { "tenant": tenant }, "url": "{self}", "priority": "x" });
+    assert_eq!(
+        asked("rules/a", &rule("A b")),
+        told(422, &["/match/tenant", "/priority"])
+    );
+    // Of another tenant, there or not, it is the same.
+    for other in ["bravo", "blank"] {
+        assert_eq!(
+            asked("rules/a", &rule(other)),
+            told(422, &["/match/tenant", "/priority"])
+        );
+        let token = json!({ "tenant": other, "role": "king" });
+        assert_eq!(asked("tokens/a", &token), told(422, &["/role", "/tenant"]));
+        let mut device = json!({ "tenant": other, "vendor": "nokia", "model": "T46U" });
+        let path = "devices/805ec00000aa";
+        assert_eq!(asked(path, &device), told(422, &["/tenant", "/vendor"]));
+        device["vendor"] = "yealink".into();
+        assert_eq!(asked(path, &device), told(403, &["/tenant"]));
+    }
+    let king = json!({ "tenant": "acme", "role": "king", "expires_at": "soon" });
+    assert_eq!(
+        asked("tokens/a", &king),
+        told(422, &["/expires_at", "/role"])
+    );
 }
 
 #[test]

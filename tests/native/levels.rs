@@ -200,6 +200,30 @@ fn what_a_lock_keeps_out_stays_in_its_record_and_is_said() {
 }
 
 #[test]
+fn a_tenant_is_told_of_its_models_and_sites_that_give_what_it_locks() {
+    let office = office();
+    let server = json!({ "ntp_server": "a.example" });
+    let saved = patch(
+        &office.fake,
+        "tenants/acme",
+        &json!({
+            "locked": ["ntp_server"],
+            "models": { "T46U": { "settings": server }, "T54W": { "settings": { "dnd": true } } },
+            "sites": { "berlin": { "settings": server, "locked": ["ntp_server"] } },
+        }),
+    );
+    let expected = ["/models/T46U", "/sites/berlin"].map(|at| {
+        json!({
+            "pointer": format!("{at}/settings/ntp_server"),
+            "detail": "is locked at tenants/acme: it is kept, and not used",
+        })
+    });
+    assert_eq!(saved["warnings"], json!(expected), "{saved}");
+    let saved = patch(&office.fake, "tenants/acme", &json!({ "locked": [] }));
+    assert_eq!(saved["warnings"], Value::Null, "{saved}");
+}
+
+#[test]
 fn a_lock_holds_for_passwords_and_for_parameters_in_the_vendors_words_too() {
     const ADMIN: &str = "static.security.user_password:admin";
     let office = office();

@@ -15,6 +15,7 @@ mod errors;
 mod expected;
 mod fixtures;
 mod fleet;
+mod force;
 mod fuzz;
 mod golden;
 mod ident;

@@ -432,6 +432,22 @@ fn a_session_ends_when_its_time_is_over_whoever_looks_first() {
 }
 
 #[test]
+fn a_user_whose_account_is_deleted_by_force_is_logged_out() {
+    let desks = Desks::new();
+    desks.logs_in(OTHER);
+    assert_eq!(desks.user(OTHER), "1002");
+    delete(&desks.fake, "accounts/acme-1002?force=1");
+    assert_eq!(desks.user(OTHER), "-");
+    assert_eq!(desks.session(OTHER).status(), StatusCode::NOT_FOUND);
+    let ended = (
+        "devices/805ec0000002".to_owned(),
+        "account deleted".to_owned(),
+    );
+    assert_eq!(desks.ended(), [ended]);
+    desks.is_refused(OTHER, "1002", PIN);
+}
+
+#[test]
 fn a_session_that_is_prolonged_does_not_end_at_its_former_end() {
     let desks = Desks::new();
     let path = format!("devices/{MAC}/session");
