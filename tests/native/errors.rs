@@ -315,11 +315,10 @@ fn a_body_that_cannot_be_judged_is_told_no_more_than_one_that_can() {
         (answer.status().as_u16(), found)
     };
     let told = |status: u16, at: &[&str]| (status, at.iter().map(|at| (*at).to_owned()).collect());
-    let rule =
-        |tenant: &str| json!({ "match": { "tenant": tenant }, "url": "{self}", "priority": "x" });
+    let rule = |tenant: &str| json!({ "match": { "tenant": tenant }, "url": "http://files.example.com/", "priority": "x" });
     assert_eq!(
         asked("rules/a", &rule("A b")),
-        told(422, &["/match/tenant", "/priority"])
+        told(422, &["/match/tenant", "/priority", "/url"])
     );
     // Of another tenant, there or not, it is the same.
     for other in ["bravo", "blank"] {
