@@ -170,9 +170,8 @@ pub async fn save<R: Managed, W: World>(
 
         let given = record.take_secrets();
         let has_secret = |name: &str| {
-            given
-                .iter()
-                .any(|(given, secret)| *given == name && secret.is_some())
+            let mut given = given.iter();
+            given.any(|(given, secret)| *given == name && secret.is_some())
                 || current.is_some_and(|stored| stored.sealed.contains_key(name))
         };
         record
@@ -185,13 +184,8 @@ pub async fn save<R: Managed, W: World>(
         R::settle(&mut next, before, world.now());
         let at_once = matches!(change, Change::Supersede(_));
         R::keep_former(world, id, &mut next, before, at_once)?;
-        if let Some(current) = current
-            && flaws.is_empty()
-            && current.record == next.record
-            && current.state == next.state
-            && current.sealed.len() == next.sealed.len()
-            && !rewritten
-        {
+        let same = |current: &&Stored<R>| !rewritten && is_as_it_is(current, &next);
+        if let Some(current) = current.filter(|_| flaws.is_empty()).filter(same) {
             return Ok(Saved::as_it_is(current.clone()));
         }
         Box::pin(R::fits(world, context, id, &next, &mut flaws)).await?;
@@ -254,6 +248,13 @@ fn successor<R: Managed>(
             .map(|stored| stored.state.clone())
             .unwrap_or_default(),
     }
+}
+
+/// Whether a record is to become what it is, but for secrets that are sealed anew.
+fn is_as_it_is<R: Managed>(current: &Stored<R>, next: &Stored<R>) -> bool {
+    current.record == next.record
+        && current.state == next.state
+        && current.sealed.len() == next.sealed.len()
 }
 
 /// Seals the secrets of a record: those that the admin gave, those that are kept, those that are

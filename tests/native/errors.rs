@@ -161,10 +161,11 @@ fn what_is_misspelt_hides_nothing_that_is_wrong_with_the_rest() {
     assert_eq!(gone.status(), StatusCode::NOT_FOUND, "nothing is saved");
 }
 
-#[test]
-fn whichever_step_finds_an_error_one_answer_has_them_all_and_none_that_only_follows() {
-    let office = Office::new();
-    let bodies = [
+/// A body with flaws of several kinds: where it is put, and where each of them is told to be.
+type Spoilt = (&'static str, Value, &'static [&'static str]);
+
+fn spoilt_levels() -> Vec<Spoilt> {
+    vec![
         (
             "tenants/other",
             json!({
@@ -213,6 +214,11 @@ fn whichever_step_finds_an_error_one_answer_has_them_all_and_none_that_only_foll
                 "/tenant",
             ],
         ),
+    ]
+}
+
+fn spoilt_phones() -> Vec<Spoilt> {
+    vec![
         (
             "accounts/other",
             json!({
@@ -230,7 +236,7 @@ fn whichever_step_finds_an_error_one_answer_has_them_all_and_none_that_only_foll
                 "/buttons/3/key",
                 "/pbx",
                 "/username",
-            ],
+            ][..],
         ),
         (
             "devices/805ec00000aa",
@@ -284,8 +290,13 @@ fn whichever_step_finds_an_error_one_answer_has_them_all_and_none_that_only_foll
             json!({ "role": "king", "tenant": "nobody", "expires_at": "2020-01-01T00:00:00Z" }),
             &["/expires_at", "/id", "/role", "/tenant"],
         ),
-    ];
-    for (path, body, expected) in bodies {
+    ]
+}
+
+#[test]
+fn whichever_step_finds_an_error_one_answer_has_them_all_and_none_that_only_follows() {
+    let office = Office::new();
+    for (path, body, expected) in [spoilt_levels(), spoilt_phones()].concat() {
         let before = office.fake.holdings();
         let answer = call(&office.fake, Method::PUT, path, &body);
         let problem = problem_of(&answer);

@@ -202,7 +202,7 @@ fn without_r2_a_token_that_gave_way_days_ago_opens_nothing() {
 fn a_deleted_profile_that_another_tenant_makes_again_says_nothing_to_the_phone() {
     let office = Office::new();
     let fake = &office.fake;
-    delete(fake, "profiles/office");
+    delete(fake, "profiles/office?force=1");
     put(fake, "tenants/evil", &json!({}));
     fake.clock.pass_s(2);
     let theirs = json!({ "tenant": "evil", "settings": { "ntp_server": "ntp.evil.example" } });
