@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::schemas::Schemas;
+use crate::admin::managed::Managed;
 use crate::admin::problem::Kind as Problem;
 use crate::admin::route::Route;
 use crate::admin::{
@@ -524,6 +525,7 @@ struct Record {
     example: Value,
     change: Value,
     secrets: bool,
+    force: bool,
 }
 
 const TENANT_ONLY: &str = "Those of this tenant alone.";
@@ -597,10 +599,10 @@ fn record(of: Record, method: &Method, is_list: bool) -> Operation {
             }
             operation
         }
-        Method::DELETE => conditions(Operation::new(of.tag, delete_id, delete_says))
-            .text("What something else refers to is not deleted.")
-            .says_nothing(204, "It is gone.")
-            .ends_in(&[Problem::InUse]),
+        Method::DELETE => deletion(
+            conditions(Operation::new(of.tag, delete_id, delete_says)),
+            of.force,
+        ),
         _ => {
             let mut operation = Operation::new(of.tag, get_id, get_says)
                 .parameter(
@@ -622,6 +624,19 @@ fn record(of: Record, method: &Method, is_list: bool) -> Operation {
             operation.with_header("ETag")
         }
     }
+}
+
+/// `force`: whether what is in use can be deleted.
+fn deletion(operation: Operation, force: bool) -> Operation {
+    let operation = operation
+        .text("What something else refers to is not deleted.")
+        .says_nothing(204, "It is gone.")
+        .ends_in(&[Problem::InUse]);
+    if !force {
+        return operation;
+    }
+    let says = "1: it is, and what refers to it does without. The audit has what that is.";
+    operation.parameter("force", says, switch())
 }
 
 /// The operation of a route; `None` of one that the document knows nothing of.
@@ -1034,6 +1049,7 @@ fn kind(collection: &str) -> Option<Record> {
             }),
             change: json!({ "name": "ACME Ltd", "settings": { "clock_24h": true } }),
             secrets: false,
+            force: Tenant::FORCE,
         },
         "profiles" => Record {
             tag: "profiles",
@@ -1058,6 +1074,7 @@ fn kind(collection: &str) -> Option<Record> {
             example: json!({ "tenant": "acme", "name": "Office", "settings": { "codecs": ["g722", "pcma"], "dnd": false } }),
             change: json!({ "settings": { "dnd": null } }),
             secrets: false,
+            force: Profile::FORCE,
         },
         "pbxes" => Record {
             tag: "pbxes",
@@ -1080,6 +1097,7 @@ fn kind(collection: &str) -> Option<Record> {
             }),
             change: json!({ "sip": { "srtp": "optional" } }),
             secrets: false,
+            force: Pbx::FORCE,
         },
         "accounts" => Record {
             tag: "accounts",
@@ -1104,6 +1122,7 @@ fn kind(collection: &str) -> Option<Record> {
             example: json!({ "tenant": "acme", "pbx": "acme-pbx", "username": "1001", "display_name": "Zoë" }),
             change: json!({ "display_name": "Zoë B." }),
             secrets: false,
+            force: Account::FORCE,
         },
         "devices" => Record {
             tag: "devices",
@@ -1133,6 +1152,7 @@ fn kind(collection: &str) -> Option<Record> {
             }),
             change: json!({ "site": "berlin", "settings": { "ringtone": 2 } }),
             secrets: true,
+            force: Device::FORCE,
         },
         "rules" => Record {
             tag: "rules",
@@ -1151,6 +1171,7 @@ fn kind(collection: &str) -> Option<Record> {
             example: json!({ "match": { "tenant": "acme", "site": "berlin" }, "url": "https://berlin.example.com/{mac}" }),
             change: json!({ "priority": 10 }),
             secrets: false,
+            force: Rule::FORCE,
         },
         "tokens" => Record {
             tag: "tokens",
@@ -1175,6 +1196,7 @@ fn kind(collection: &str) -> Option<Record> {
             example: json!({ "role": "operator", "tenant": "acme", "name": "ACME's CI" }),
             change: json!({ "role": "reader" }),
             secrets: false,
+            force: Token::FORCE,
         },
         _ => return None,
     })

@@ -87,7 +87,7 @@ const SCENE: &[(&str, &str)] = &[
     ("deleteRule", "rules/acme-berlin"),
     ("deleteDevice", "devices/805ec0000001"),
     ("deleteAccount", "accounts/acme-1001"),
-    ("deleteAccount", "accounts/acme-1002"),
+    ("deleteAccount", "accounts/acme-1002?force=1"),
     ("deletePbx", "pbxes/acme-pbx"),
     ("deleteProfile", "profiles/acme-office"),
     ("deleteTenant", "tenants/acme"),
