@@ -464,7 +464,7 @@ impl Facts<'_> {
     }
 
     fn lines(&self, found: &mut Found) {
-        let record = &self.device.record;
+        let record = self.device.host();
         if record.lines.is_empty() && record.user_type == UserType::Standard {
             let detail = format!(
                 "It has no line, so there is nothing that it could register. PATCH /devices/{} with \

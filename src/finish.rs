@@ -34,6 +34,7 @@ use crate::step5_config_request::stale;
 use crate::store::{self, Loaded};
 use crate::text::{Id, Username};
 use crate::upload;
+use crate::versions::{self, Draft};
 
 /// The metadata of a mark that says when its save began, in seconds since 1970.
 pub const BEGUN: &str = "begun";
@@ -568,16 +569,14 @@ async fn device<W: World>(world: &W, id: &str, origin: Option<&str>) -> Result<(
     if let Some(stored) = refresh(world, mac, origin).await? {
         if !stored.alive() {
             upload::remove_all(world, mac).await?;
+            versions::remove_all(world, mac).await?;
             refusal::forget(world, mac).await?;
             resync::forget(world, mac).await?;
         }
         resync::ask(world, mac, &stored, 0).await?;
         leave(world, mac, &stored).await?;
-        for line in &stored.record.lines {
-            join(world, mac, &stored, &line.account).await?;
-        }
-        if let Some(session) = &stored.state.session {
-            join(world, mac, &stored, &session.account).await?;
+        for account in stored.accounts() {
+            join(world, mac, &stored, account).await?;
         }
     }
     copy_device(world, id).await
@@ -588,6 +587,8 @@ async fn copy_device<W: World>(world: &W, id: &str) -> Result<(), Fault> {
         // They can be made again from the records there.
         stored.state.files = None;
         stored.state.former_files = None;
+        // They are looked at in R2 alone. The one that the phone is held to goes along: its files are made of it.
+        stored.state.versions.clear();
         None
     })
     .await
@@ -703,9 +704,16 @@ pub async fn refresh<W: World>(
         }
         let session = stored.state.session.is_some();
         let made = Ingredients::gather(world, mac, stored, From::R2).await?;
-        let (stored, is_new) = bring_up_to_date(world, made, &origin, session)?;
+        let Refreshed {
+            mut stored,
+            is_new,
+            version,
+        } = bring_up_to_date(world, made, &origin, session)?;
         if !is_new {
             return Ok(Some(stored));
+        }
+        if let Some(version) = version {
+            versions::keep(world, mac, &mut stored.state, version).await;
         }
         match store::replace(world, &id, &stored, Some(&etag)).await {
             Ok(true) => return Ok(Some(stored)),
@@ -717,15 +725,23 @@ pub async fn refresh<W: World>(
     Err(Fault::Contended)
 }
 
-/// A device with the files that it is to have, and whether that is other than it was: made again if they are
-/// older than what they are made of, or those from before that a canary gets back. `session`: somebody was logged
-/// in.
+/// A device with the files that it is to have.
+struct Refreshed {
+    stored: Stored<Device>,
+    /// Whether that is other than it was.
+    is_new: bool,
+    /// The version that is new with them.
+    version: Option<Draft>,
+}
+
+/// Gives a device the files that it is to have: made again if they are older than what they are made of, or those
+/// from before that a canary gets back. `session`: somebody was logged in.
 fn bring_up_to_date<W: World>(
     world: &W,
     mut made: Ingredients,
     origin: &str,
     session: bool,
-) -> Result<(Stored<Device>, bool), Fault> {
+) -> Result<Refreshed, Fault> {
     let mac = made.mac;
     let sources = made.sources(world.keys(), origin);
     let known: Vec<(String, u64)> = sources.records.clone().into_iter().collect();
@@ -736,7 +752,10 @@ fn bring_up_to_date<W: World>(
         files: stored.state.files.take(),
         former: stored.state.former_files.take(),
     };
+    let former = kept.former.as_ref().map(|former| former.version);
     kept.settle(world, &scope, &sources, stored.rev + 1)?;
+    let before = made.device.state.files.as_ref();
+    let mut version = versions::given_back(before, kept.files.as_ref(), former, &stored.state);
     let measure = Sources {
         templates: scope.measure(),
         ..sources
@@ -750,7 +769,9 @@ fn bring_up_to_date<W: World>(
             kept.former = kept.files.clone().map(Box::new);
         }
         made.device.state.files = kept.files;
-        kept.files = Some(made.files(world, origin)?);
+        let files = made.files(world, origin)?;
+        version = versions::draft(world, &made, &files).or(version);
+        kept.files = Some(files);
     }
     let is_new = !good
         || ended
@@ -761,5 +782,9 @@ fn bring_up_to_date<W: World>(
     stored.state.former_files = kept.former;
     stored.state.policy = policy;
     stored.rev += u64::from(is_new);
-    Ok((stored, is_new))
+    Ok(Refreshed {
+        stored,
+        is_new,
+        version,
+    })
 }

@@ -26,6 +26,7 @@
 //! | `reconcile` | | the last run |
 //! | `rekey` | | how far a change of `SEAL_KEY` is |
 //! | `upload/{mac}/{name}` | | what a phone put there, sealed |
+//! | `version/{mac}/{hash}` | | what is kept of versions of a phone's files; no secret |
 //! | `refused/{mac}` | | when and why somebody was last refused who asked for a device |
 //! | `audit-new/{tenant}/{name}` | | an event that is not chained yet; the operator's own under `-` |
 //! | `audit-new/{tenant}/!{page}` | | that alarms of a page are still to go to the webhook |
@@ -275,6 +276,18 @@ pub fn uploads(mac: Mac) -> String {
 
 /// The prefix of all that any phone put there.
 pub const ALL_UPLOADS: &str = "upload/";
+
+/// `version/{mac}/{hash}`: a text of a phone's files, masked, and what it was made of. The hash is keyed.
+#[must_use]
+pub fn version(mac: Mac, content: &str) -> String {
+    format!("version/{mac}/{content}")
+}
+
+/// The prefix of all that is kept of versions of a phone's files.
+#[must_use]
+pub fn versions(mac: Mac) -> String {
+    format!("version/{mac}/")
+}
 
 /// `refused/{mac}`: the last time that somebody was refused who asked for a device.
 #[must_use]

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use crate::fault::Fault;
 use crate::record::settings::{ADMIN_PASSWORD, Defaults, Locked, Setting, Settings, USER_PASSWORD};
 use crate::record::tenant::Layer;
+use crate::record::version::KeptLevel;
 use crate::record::{Record, Stored};
 use crate::secret::MASK;
 use crate::store;
@@ -74,6 +75,27 @@ impl<'a> Level<'a> {
             settings: &layer.settings,
             passwords: [None, None],
             locked: Some(&layer.locked),
+        }
+    }
+
+    /// A level as it was, with the passwords that the same level has `today`.
+    #[must_use]
+    pub fn of_version(kept: &'a KeptLevel, today: &[Self]) -> Self {
+        let same = today.iter().find(|level| level.resource == kept.resource);
+        Self {
+            resource: kept.resource.clone(),
+            settings: &kept.settings,
+            passwords: same.map_or([None, None], |level| level.passwords.clone()),
+            locked: Some(&kept.locked),
+        }
+    }
+
+    /// What is kept of it with a version.
+    fn kept(&self) -> KeptLevel {
+        KeptLevel {
+            resource: self.resource.clone(),
+            settings: self.settings.clone(),
+            locked: self.locked.cloned().unwrap_or_default(),
         }
     }
 
@@ -150,6 +172,13 @@ impl<'a> Levels<'a> {
         let top = self.levels.len().saturating_sub(1);
         let gives = |level: &Level<'_>| level.gives(setting);
         self.levels.last().is_some_and(gives) && self.counts(top, setting)
+    }
+
+    /// The levels below the uppermost, to be kept with a version.
+    #[must_use]
+    pub fn kept(&self) -> Vec<KeptLevel> {
+        let below = self.levels.split_last().map_or(&[][..], |(_, below)| below);
+        below.iter().map(Level::kept).collect()
     }
 
     /// What the uppermost level gives in vain.

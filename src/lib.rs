@@ -87,6 +87,7 @@ pub mod store;
 pub mod tick;
 pub mod transitions;
 pub mod upload;
+pub mod versions;
 pub mod webhook;
 
 #[cfg(not(target_arch = "wasm32"))]

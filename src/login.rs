@@ -107,7 +107,7 @@ async fn log_in<W: World>(
         Err(until) => return Ok(waits(until.since(now))),
     };
 
-    let user = find(world, &device.record, user).await?;
+    let user = find(world, device.host(), user).await?;
     let of_user = user.as_ref().map_or_else(
         || key::tries_of_nobody(mac),
         |user| key::tries_of_account(&user.id),

@@ -557,7 +557,7 @@ impl<W: World> Pass<'_, W> {
             .chain(former)
             .any(|files| !render::are_current(keys, mac, files));
         if old_files {
-            let lines = u32::try_from(stored.record.lines.len()).unwrap_or(u32::MAX);
+            let lines = u32::try_from(stored.host().lines.len()).unwrap_or(u32::MAX);
             let session = stored
                 .state
                 .session

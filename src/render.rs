@@ -15,9 +15,11 @@ use crate::record::pbx::Pbx;
 use crate::record::profile::Profile;
 use crate::record::settings::{Setting, Settings};
 use crate::record::tenant::Tenant;
+use crate::record::version::{KeptAccount, KeptPbx, Pinned, Snapshot};
 use crate::record::{Record, Stored};
 use crate::rollout;
 use crate::rollout::templates::Templates;
+use crate::secret::{MASK, Secret};
 use crate::session;
 use crate::step3_boot_request::Part;
 use crate::step4_boot_file::{Effective, Phone};
@@ -60,7 +62,8 @@ pub enum From {
 
 impl Ingredients {
     /// Reads everything that a device's files are made of. A session that stands no more is ended in
-    /// [`Ingredients::device`]: the files are the host's then.
+    /// [`Ingredients::device`]: the files are the host's then. Of a device that is held to a version, what that
+    /// was made of takes the place of today's, but for secrets and logins.
     ///
     /// # Errors
     /// The store's [`Fault`].
@@ -78,14 +81,14 @@ impl Ingredients {
             .await?
             .pop()
             .map(|(_, t)| t);
-        let profile = fetch(world, from, &device.record.profile)
+        let profile = fetch(world, from, &device.host().profile)
             .await?
             .pop()
             .map(|(_, p)| p);
         let accounts: BTreeMap<Id, Stored<Account>> = if let Some(user) = user {
             BTreeMap::from([user])
         } else {
-            let lines = device.record.lines.iter();
+            let lines = device.host().lines.iter();
             let read = fetch(world, from, lines.map(|line| &line.account)).await?;
             read.into_iter().collect()
         };
@@ -104,14 +107,36 @@ impl Ingredients {
             pbxes,
             seated: None,
         };
+        made.restore();
         made.seat(world.keys())?;
         Ok(made)
+    }
+
+    /// The version that the device is held to.
+    fn pinned(&self) -> Option<&Pinned> {
+        self.device.state.pinned.as_deref()
+    }
+
+    /// Makes the host's accounts and PBXes those of the version that the device is held to. A user who is logged
+    /// in is who that is today.
+    fn restore(&mut self) {
+        let state = &self.device.state;
+        let Some(pinned) = state.pinned.as_ref().filter(|_| state.session.is_none()) else {
+            return;
+        };
+        for (id, account) in &mut self.accounts {
+            pinned.snapshot.restore_account(id, &mut account.record);
+        }
+        for (id, pbx) in &mut self.pbxes {
+            pinned.snapshot.restore_pbx(id, &mut pbx.record);
+        }
     }
 
     /// The same with another version of one account on the host's lines, to see what would become of it.
     #[must_use]
     pub fn with_account(mut self, id: Id, account: Stored<Account>) -> Self {
         self.accounts.insert(id, account);
+        self.restore();
         self
     }
 
@@ -149,7 +174,7 @@ impl Ingredients {
         let Some(account) = self.accounts.get(&session.account) else {
             return Ok(());
         };
-        let host = &self.device.record;
+        let host = self.device.host();
         let model = vendor::model(host.vendor, &host.model)
             .ok_or(Fault::Broken("model not in catalogue"))?;
         self.seated = Some(Seated {
@@ -175,7 +200,7 @@ impl Ingredients {
     #[must_use]
     pub fn record(&self) -> &Device {
         let seated = self.seated.as_ref();
-        seated.map_or(&self.device.record, |seated| &seated.device)
+        seated.map_or(self.device.host(), |seated| &seated.device)
     }
 
     /// What the phone's files leave out of the user who is logged in.
@@ -187,7 +212,7 @@ impl Ingredients {
 
     /// The revisions of the shared records, by key; 0 for one that is not there.
     fn revisions(&self) -> BTreeMap<String, u64> {
-        let record = &self.device.record;
+        let record = self.device.host();
         let mut revisions = BTreeMap::new();
         let mut note = |kind, id: &Id, rev: Option<u64>| {
             revisions.insert(key::record(kind, id.as_str()), rev.unwrap_or(0));
@@ -243,7 +268,7 @@ impl Ingredients {
 
     /// The levels that the phone's settings come from.
     fn levels(&self) -> Levels<'_> {
-        let record = &self.device.record;
+        let record = self.device.host();
         let tenant = self.tenant.as_ref().filter(|stored| stored.alive());
         let own = tenant.map(|stored| {
             let Tenant {
@@ -272,8 +297,61 @@ impl Ingredients {
         });
         let mac = self.mac.to_string();
         let device = Level::of(&self.device, &mac, &record.settings, None);
-        let all = [own, profile, model, site, Some(device)];
-        Levels::new(all.into_iter().flatten().collect())
+        let mut levels: Vec<Level<'_>> =
+            [own, profile, model, site].into_iter().flatten().collect();
+        if let Some(pinned) = self.pinned() {
+            let kept = pinned.snapshot.levels.iter();
+            levels = kept.map(|kept| Level::of_version(kept, &levels)).collect();
+        }
+        levels.push(device);
+        Levels::new(levels)
+    }
+
+    /// What is kept of all this with a version of the host's files.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let accounts = self.accounts.iter().filter(|(_, a)| self.is_ours(*a));
+        let pbxes = self.pbxes.iter().filter(|(_, p)| self.is_ours(*p));
+        Snapshot {
+            device: self.device.host().clone(),
+            levels: self.levels().kept(),
+            accounts: accounts
+                .map(|(id, stored)| KeptAccount::of(id, &stored.record))
+                .collect(),
+            pbxes: pbxes
+                .map(|(id, stored)| KeptPbx::of(id, &stored.record))
+                .collect(),
+        }
+    }
+
+    /// That the phone's files are not what the records say today, since they are held to a version; and what of
+    /// that version they lack.
+    #[must_use]
+    pub fn held(&self) -> Vec<Objection> {
+        let Some(pinned) = self.pinned() else {
+            return Vec::new();
+        };
+        let detail = format!(
+            "the files are held to version {} since {}: what is saved shows once they are unpinned",
+            pinned.version, pinned.at
+        );
+        let mut held = vec![Objection::new("", detail)];
+        if self.device.state.session.is_some() {
+            return held;
+        }
+        let lines = self.device.host().lines.iter();
+        let lost = lines.filter(|line| {
+            let account = self.account(&line.account);
+            account.is_none_or(|account| self.pbx(&account.record.pbx).is_none())
+        });
+        held.extend(lost.map(|line| {
+            let detail = format!(
+                "line {} of that version is left out: the tenant has no account {} any more",
+                line.line, line.account
+            );
+            Objection::new("", detail)
+        }));
+        held
     }
 
     /// The settings with every level counted in.
@@ -426,6 +504,46 @@ impl Ingredients {
         };
         vendor::leave_out(&mut phone, &|setting| levels.is_own(setting))?;
         Ok(phone)
+    }
+
+    /// The phone as whoever looks at its files may see it: masks stand in the place of its secrets, so that
+    /// nothing has to be found and replaced in a text. `base` is one too ([`masked_base`]).
+    ///
+    /// # Errors
+    /// The [`Fault`] of [`Ingredients::phone`].
+    pub fn masked<'a>(&'a self, keys: &Keys, base: &'a str) -> Result<Phone<'a>, Fault> {
+        let mut phone = self.phone(keys, base)?;
+        let mask = || Secret::opaque(MASK.to_owned());
+        for line in &mut phone.lines {
+            line.password = mask();
+        }
+        let settings = &mut phone.settings;
+        for password in [&mut settings.admin_password, &mut settings.user_password] {
+            *password = password.as_ref().map(|_| mask());
+        }
+        Ok(phone)
+    }
+
+    /// Every file with masks in it, by its neutral name; under the version 0, so that equal files are equal texts.
+    ///
+    /// # Errors
+    /// The [`Fault`] of [`Ingredients::phone`] or of a template.
+    pub fn masked_texts(
+        &self,
+        keys: &Keys,
+        origin: &str,
+    ) -> Result<BTreeMap<String, String>, Fault> {
+        let base = masked_base(origin);
+        let mut phone = self.masked(keys, &base)?;
+        phone.version = 0;
+        let rules = phone.device.vendor.rules();
+        let parts = rules.parts(phone.model).iter();
+        parts
+            .map(|part| {
+                let text = rules.render(*part, &phone)?;
+                Ok((part.neutral_name().to_owned(), text))
+            })
+            .collect()
     }
 
     /// What the files would be made of now.
@@ -592,6 +710,7 @@ pub fn expected_sources(keys: &Keys, device: &Stored<Device>, origin: &str) -> S
         token: device.state.access.token,
         key: Some(keys.id()),
         session: device.state.session.as_ref().map(|s| s.id.clone()),
+        pinned: device.state.pinned.as_ref().map(|pinned| pinned.version),
         records: BTreeMap::new(),
     }
 }
@@ -603,6 +722,12 @@ pub fn expected_sources(keys: &Keys, device: &Stored<Device>, origin: &str) -> S
 pub fn base(keys: &Keys, mac: Mac, generation: u32, origin: &str) -> Result<String, Fault> {
     let token = keys.sign(Capability::Token, Signed { mac, generation })?;
     Ok(format!("{origin}/p/{token}/"))
+}
+
+/// The same with a mask in the place of the token.
+#[must_use]
+pub fn masked_base(origin: &str) -> String {
+    format!("{origin}/p/{MASK}/")
 }
 
 /// The bytes of a file.

@@ -138,7 +138,10 @@ impl Subject {
             && record.enabled
             && !record.decoy
             && match self {
-                Self::Profile { id, .. } => record.profile.as_ref() == Some(id),
+                // A phone that is held to a version gets no settings of today.
+                Self::Profile { id, .. } => {
+                    device.state.pinned.is_none() && record.profile.as_ref() == Some(id)
+                }
                 Self::Templates { tenant, vendor, .. } => {
                     record.tenant == *tenant && record.vendor == *vendor
                 }

@@ -10,7 +10,8 @@ use http::header::IF_NONE_MATCH;
 use crate::record::device::{FileSet, Sources};
 
 /// Whether files made of `sources` are older than what is known: the device itself, the code, the
-/// place they are served from, the key that signs their URLs, who is logged in, and `known` revisions of the shared records by key.
+/// place they are served from, the key that signs their URLs, who is logged in, the version that they are held to, and
+/// `known` revisions of the shared records by key.
 #[must_use]
 pub fn stale(files: Option<&FileSet>, device: &Sources, known: &[(String, u64)]) -> bool {
     let Some(files) = files else { return true };
@@ -21,6 +22,7 @@ pub fn stale(files: Option<&FileSet>, device: &Sources, known: &[(String, u64)])
         || made.token != device.token
         || made.key != device.key
         || made.session != device.session
+        || made.pinned != device.pinned
         || known
             .iter()
             .any(|(key, rev)| made.records.get(key).is_none_or(|made| made < rev))
@@ -52,6 +54,7 @@ mod tests {
             token: 1,
             key: None,
             session: None,
+            pinned: None,
             records: BTreeMap::from([("tenant/acme".to_owned(), tenant)]),
         }
     }
@@ -79,7 +82,16 @@ mod tests {
         let other_key = Sources { key, ..now.clone() };
         assert!(stale(Some(&files), &other_key, &[]));
         let session = Some("0123456789abcdef".to_owned());
-        assert!(stale(Some(&files), &Sources { session, ..now }, &[]));
+        assert!(stale(
+            Some(&files),
+            &Sources {
+                session,
+                ..now.clone()
+            },
+            &[]
+        ));
+        let pinned = Some(3);
+        assert!(stale(Some(&files), &Sources { pinned, ..now }, &[]));
     }
 
     #[test]

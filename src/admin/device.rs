@@ -6,9 +6,11 @@ use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::body;
+use super::caller::Role;
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::{self, Context, not_found};
+use super::version::{self, Listed, Pin};
+use super::{body, parameters};
 use crate::audit::{self, Event};
 use crate::fault::Fault;
 use crate::finish;
@@ -21,8 +23,7 @@ use crate::record::Stored;
 use crate::record::device::{Access, Device, Former, Whereabouts, Window};
 use crate::render::{self, From, Ingredients};
 use crate::request::{Request, respond};
-use crate::secret::{MASK, Secret};
-use crate::step3_boot_request;
+use crate::step3_boot_request::{self, Part};
 use crate::store::{self, Loaded};
 use crate::text::{Id, Place};
 use crate::time::{Span, Timestamp};
@@ -51,7 +52,8 @@ pub(super) async fn load<W: World>(
         .ok_or_else(|| not_found::<Device>(&mac.to_string()).into())
 }
 
-fn visible(context: &Context, mac: Mac, stored: &Stored<Device>) -> bool {
+/// Whether a device is there for the caller.
+pub(super) fn visible(context: &Context, mac: Mac, stored: &Stored<Device>) -> bool {
     stored.alive() && context.caller.sees(&mac.to_string(), &stored.record)
 }
 
@@ -301,7 +303,9 @@ pub async fn settings<W: World>(
     // A user who is logged in brings lines and keys, and no settings.
     host.state.session = None;
     let made = Ingredients::gather(world, mac, host, From::R2).await?;
-    let record = &made.device.record;
+    let record = made.device.host();
+    let mut warnings = made.warnings(world.keys())?;
+    warnings.extend(made.held());
     let Origins { settings, raw } = made.origins()?;
     let answer = DeviceSettings {
         mac,
@@ -309,9 +313,10 @@ pub async fn settings<W: World>(
         model: &record.model,
         site: record.site.as_ref(),
         profile: record.profile.as_ref(),
+        pinned: Pin::of(&made.device.state),
         settings,
         raw,
-        warnings: made.warnings(world.keys())?,
+        warnings,
     };
     super::json(StatusCode::OK, &answer)
 }
@@ -332,6 +337,9 @@ pub struct DeviceSettings<'a> {
     /// Its profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<&'a Id>,
+    /// The version that all of it is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned: Option<Pin>,
     /// Every setting, by its name.
     settings: BTreeMap<&'static str, Origin>,
     /// The parameters in the vendor's own words, by their names.
@@ -361,11 +369,14 @@ pub async fn files<W: World>(
             *rev = 0;
         }
     }
+    let versions = stored.state.versions_at(world.now());
     let answer = Files {
         version: files.version,
         made_at: files.made_at,
         made_of,
         boot: rules.boot_name(mac, model),
+        pinned: Pin::of(&stored.state),
+        versions: Listed::all(&versions, &stored.state, files.version),
         items: files
             .parts
             .iter()
@@ -393,6 +404,11 @@ pub(crate) struct Files<'a> {
     made_of: BTreeMap<String, u64>,
     /// What the phone asks for first.
     boot: String,
+    /// The version that the files are held to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned: Option<Pin>,
+    /// Those that are kept, the newest first; without those of users who were logged in.
+    versions: Vec<Listed<'a>>,
     /// The files.
     items: Vec<ShownFile<'a>>,
 }
@@ -412,7 +428,11 @@ pub(crate) struct ShownFile<'a> {
     etag: &'a str,
 }
 
-async fn refreshed<W: World>(
+/// A device that the caller sees, with files as new as its records.
+///
+/// # Errors
+/// A [`Failure`] if there is none for it, or of the store.
+pub(super) async fn refreshed<W: World>(
     world: &W,
     context: &Context,
     mac: Mac,
@@ -438,9 +458,52 @@ pub async fn preview<W: World>(
     mac: Mac,
     name: &str,
 ) -> Result<Response<Vec<u8>>, Failure> {
-    let secrets = super::wants_secrets(context, request)?;
+    let (mut secrets, mut number) = (false, None);
+    for (parameter, value) in parameters(request) {
+        match (parameter.as_str(), value.as_str(), value.parse::<u64>()) {
+            ("secrets", "1", _) => secrets = true,
+            ("secrets", "0", _) => {}
+            ("version", _, Ok(version)) => number = Some(version),
+            _ => {
+                let detail = "the parameters are secrets=0|1 and version, the number of one";
+                return Err(Problem::new(ProblemKind::BadParameter, detail).into());
+            }
+        }
+    }
+    if secrets {
+        context.caller.needs(Role::Owner)?;
+    }
     let stored = refreshed(world, context, mac).await?;
+    let current = stored.state.files.as_ref().map(|files| files.version);
+    if let Some(number) = number.filter(|number| Some(*number) != current) {
+        if secrets {
+            let detail =
+                "the secrets of former versions are not kept: leave out secrets or version";
+            return Err(Problem::new(ProblemKind::BadParameter, detail).into());
+        }
+        return former(world, mac, &stored, name, number).await;
+    }
     let device = &stored.record;
+    let part = part(mac, device, name)?;
+    let rules = device.vendor.rules();
+    let text = if secrets {
+        note(world, context, mac, &stored, "secrets.shown").await;
+        let file = stored.state.file(part)?;
+        render::open(world.keys(), mac, part, file)?
+    } else {
+        let base = render::masked_base(&context.origin);
+        let made = Ingredients::gather(world, mac, stored.clone(), From::R2).await?;
+        let mut phone = made.masked(world.keys(), &base)?;
+        if let Some(files) = &stored.state.files {
+            phone.version = files.version;
+        }
+        rules.render(part, &phone)?.into_bytes()
+    };
+    Ok(respond(StatusCode::OK, rules.content_type(part), text))
+}
+
+/// The part that a file name asks for.
+fn part(mac: Mac, device: &Device, name: &str) -> Result<Part, Failure> {
     let model = vendor::model(device.vendor, &device.model)
         .ok_or(Fault::Broken("model not in catalogue"))?;
     let asker = Asker {
@@ -448,33 +511,31 @@ pub async fn preview<W: World>(
         model,
         firmware: None,
     };
-    let Some(Asked::Part(part)) = step3_boot_request::asked(name, device.vendor, asker) else {
-        let detail = "the phone has no such file";
-        return Err(Problem::new(ProblemKind::NotFound, detail).into());
-    };
+    match step3_boot_request::asked(name, device.vendor, asker) {
+        Some(Asked::Part(part)) => Ok(part),
+        _ => {
+            let detail = "the phone has no such file";
+            Err(Problem::new(ProblemKind::NotFound, detail).into())
+        }
+    }
+}
+
+/// A file as the phone got it once, secrets masked.
+async fn former<W: World>(
+    world: &W,
+    mac: Mac,
+    stored: &Stored<Device>,
+    name: &str,
+    number: u64,
+) -> Result<Response<Vec<u8>>, Failure> {
+    let (_, body) = version::read(world, mac, &stored.state, number).await?;
+    // By what it was then.
+    let device = &body.snapshot.device;
+    let part = part(mac, device, name)?;
     let rules = device.vendor.rules();
-    let text = if secrets {
-        note(world, context, mac, &stored, "secrets.shown").await;
-        let file = stored.state.file(part)?;
-        render::open(world.keys(), mac, part, file)?
-    } else {
-        // Rendered with masks in the place of the secrets, so that nothing has to be found and
-        // replaced in a text: the token in URLs, and the passwords.
-        let base = format!("{}/p/{MASK}/", context.origin);
-        let made = Ingredients::gather(world, mac, stored.clone(), From::R2).await?;
-        let mut phone = made.phone(world.keys(), &base)?;
-        let mask = || Secret::opaque(MASK.to_owned());
-        for line in &mut phone.lines {
-            line.password = mask();
-        }
-        let settings = &mut phone.settings;
-        for password in [&mut settings.admin_password, &mut settings.user_password] {
-            *password = password.as_ref().map(|_| mask());
-        }
-        if let Some(files) = &stored.state.files {
-            phone.version = files.version;
-        }
-        rules.render(part, &phone)?.into_bytes()
-    };
+    let text = body.texts.get(part.neutral_name());
+    let text = text.ok_or(Fault::Broken("no such part"))?;
+    let numbered = rules.renumber(text, 0, number);
+    let text = numbered.unwrap_or_else(|| text.clone()).into_bytes();
     Ok(respond(StatusCode::OK, rules.content_type(part), text))
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::body;
 use super::problem::{Failure, FieldError, Problem};
 use super::save::Context;
+use super::version::Pin;
 use crate::fault::Fault;
 use crate::ident::{self, Identity};
 use crate::keys::Capability;
@@ -155,6 +156,9 @@ pub(crate) struct Explained {
     warnings: Vec<Objection>,
     /// The revisions of the shared records that they are made of.
     made_of: Map<String, Value>,
+    /// The version that they are held to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned: Option<Pin>,
 }
 
 /// What is decided.
@@ -223,6 +227,7 @@ impl Explained {
             settings: BTreeMap::new(),
             warnings: Vec::new(),
             made_of: Map::new(),
+            pinned: None,
         }
     }
 }
@@ -414,6 +419,7 @@ async fn files<W: World>(
     };
     explained.files = rules.parts(model).iter().map(shown).collect();
     let made = Ingredients::gather(world, mac, device, From::R2).await?;
+    explained.pinned = Pin::of(&made.device.state);
     explained.settings = made.origins()?.settings;
     explained.warnings = made.missing();
     explained.settings.retain(|_, origin| origin.is_said());

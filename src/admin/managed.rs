@@ -24,6 +24,7 @@ use crate::record::rule::Rule;
 use crate::record::settings::Setting;
 use crate::record::tenant::{Layer, MOST_LAYER_BYTES, MOST_MODELS, MOST_SITES, Tenant};
 use crate::record::token::{Identity, Token, TokenState};
+use crate::record::version::Pinned;
 use crate::record::{Record, Stored};
 use crate::render::{From, Ingredients};
 use crate::rollout::templates::Templates;
@@ -34,6 +35,7 @@ use crate::store::{self, Loaded};
 use crate::text::{Id, WebUrl};
 use crate::time::Timestamp;
 use crate::vendor::{self, Objection, VendorId};
+use crate::versions;
 
 /// A record that the admin API saves and deletes.
 #[expect(async_fn_in_trait, reason = "an isolate has one thread")]
@@ -798,19 +800,31 @@ async fn phones_object<W: World>(
         };
         // Of a user who is logged in there, what the phone cannot carry is left out.
         device.stored.state.session = None;
-        let made = Ingredients::gather(world, *mac, device.stored, From::R2).await?;
-        let made = made.with_account(account.clone(), next.clone());
-        let phone = made.phone(world.keys(), "")?;
-        let of_account = |pointer: &str| {
-            let mut lines = phone.lines.iter().filter(|line| *line.id == account);
-            lines.any(|line| pointer == format!("/lines/{}/account", line.index))
-        };
-        for objection in vendor::objections(&phone) {
-            if let Some(field) = objection.account_field
-                && of_account(&objection.pointer)
-            {
-                let detail = format!("the device {mac} has it: {}", objection.detail);
-                errors.push(FieldError::new(format!("/{field}"), detail));
+        // As its record has it, and as the version has it that it is held to.
+        let pinned = device.stored.state.pinned.take();
+        let held = pinned.map(|pinned| {
+            let mut held = device.stored.clone();
+            held.state.pinned = Some(pinned);
+            held
+        });
+        for device in [Some(device.stored), held].into_iter().flatten() {
+            let made = Ingredients::gather(world, *mac, device, From::R2).await?;
+            let made = made.with_account(account.clone(), next.clone());
+            let phone = made.phone(world.keys(), "")?;
+            let of_account = |pointer: &str| {
+                let mut lines = phone.lines.iter().filter(|line| *line.id == account);
+                lines.any(|line| pointer == format!("/lines/{}/account", line.index))
+            };
+            for objection in vendor::objections(&phone) {
+                if let Some(field) = objection.account_field
+                    && of_account(&objection.pointer)
+                {
+                    let detail = format!("the device {mac} has it: {}", objection.detail);
+                    let error = FieldError::new(format!("/{field}"), detail);
+                    if !errors.contains(&error) {
+                        errors.push(error);
+                    }
+                }
             }
         }
     }
@@ -821,8 +835,10 @@ async fn phones_object<W: World>(
 async fn has_line<W: World>(world: &W, mac: Mac, account: &str) -> Result<bool, Fault> {
     let device = store::load::<Device, W>(world, &mac.to_string()).await?;
     Ok(device.is_some_and(|device| {
-        let mut lines = device.stored.record.lines.iter();
-        device.stored.alive() && lines.any(|line| line.account.as_str() == account)
+        let stored = device.stored;
+        // After it is unpinned, and until then.
+        let mut lines = stored.record.lines.iter().chain(&stored.host().lines);
+        stored.alive() && lines.any(|line| line.account.as_str() == account)
     }))
 }
 
@@ -982,10 +998,14 @@ impl Managed for Device {
             return Ok(());
         }
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
+        if let Some(pinned) = &next.state.pinned {
+            held_to(pinned, &next.record)?;
+        }
         // What the vendor's files cannot carry shows only with everything put together: of the host, whoever
-        // is logged in now.
+        // is logged in now and whatever version the files are held to.
         let mut host = next.clone();
         host.state.session = None;
+        host.state.pinned = None;
         let made = Ingredients::gather(world, mac, host, From::R2).await?;
         // What is wrong with a line or a key may be why the vendor objects to it, or to a key of it.
         let lines = flaws.touch("/lines");
@@ -1029,7 +1049,11 @@ impl Managed for Device {
             next.state.access.key = Some(world.keys().id());
         }
         let made = Ingredients::gather(world, mac, next.clone(), From::R2).await?;
-        next.state.files = Some(made.files(world, &context.origin)?);
+        let files = made.files(world, &context.origin)?;
+        if let Some(version) = versions::draft(world, &made, &files) {
+            versions::keep(world, mac, &mut next.state, version).await;
+        }
+        next.state.files = Some(files);
         next.state.policy = made.policy();
         // The session with which the files were made, or none if it stands no more.
         let state = made.device.state;
@@ -1040,14 +1064,10 @@ impl Managed for Device {
 
     fn retire(next: &mut Stored<Self>) {
         // The generations stay, so that no token of the deleted device ever opens a new one.
-        let lines = next.record.lines.iter();
-        let session = next.state.session.take();
+        let accounts = next.accounts().into_iter().cloned().collect();
         next.state = DeviceState {
             access: next.state.access,
-            former_accounts: lines
-                .map(|line| line.account.clone())
-                .chain(session.map(|session| session.account))
-                .collect(),
+            former_accounts: accounts,
             ..DeviceState::default()
         };
     }
@@ -1064,9 +1084,36 @@ impl Managed for Device {
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
         let mut host = stored.clone();
         host.state.session = None;
-        let made = Ingredients::gather(world, mac, host, From::R2).await?;
-        made.warnings(world.keys())
+        let pinned = host.state.pinned.take();
+        let made = Ingredients::gather(world, mac, host.clone(), From::R2).await?;
+        let mut warnings = made.warnings(world.keys())?;
+        if pinned.is_some() {
+            host.state.pinned = pinned;
+            let made = Ingredients::gather(world, mac, host, From::R2).await?;
+            warnings.extend(made.held());
+        }
+        Ok(warnings)
     }
+}
+
+/// Refuses a device of another make than the version has that its files are held to: the phone could not read them.
+///
+/// # Errors
+/// A [`Problem`] that points at the vendor or the model.
+pub(super) fn held_to(pinned: &Pinned, record: &Device) -> Result<(), Problem> {
+    let Device { vendor, model, .. } = &pinned.snapshot.device;
+    let field = if record.vendor != *vendor {
+        "/vendor"
+    } else if !record.model.eq_ignore_ascii_case(model) {
+        "/model"
+    } else {
+        return Ok(());
+    };
+    let detail = format!(
+        "is another one than in version {}, a {vendor} {model}",
+        pinned.version
+    );
+    Err(Problem::new(ProblemKind::InUse, detail).at(field))
 }
 
 /// Names that the audit has for others than the holders of tokens.

@@ -13,6 +13,7 @@ pub mod filter;
 pub mod managed;
 pub mod models;
 pub mod plan;
+mod preview;
 pub mod problem;
 pub(crate) mod resync;
 pub(crate) mod rollout;
@@ -21,6 +22,7 @@ pub mod save;
 pub mod session;
 pub mod status;
 pub mod token;
+pub mod version;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -256,6 +256,18 @@ impl Problem {
         self
     }
 
+    /// The same of a value that stands under a pointer.
+    #[must_use]
+    pub fn under(mut self, pointer: &str) -> Self {
+        for error in &mut self.errors {
+            error.pointer.insert_str(0, pointer);
+        }
+        match self.kind {
+            Kind::Invalid => Self::invalid(self.errors),
+            _ => self,
+        }
+    }
+
     /// A method that the resource does not have; `allow` lists those that it has.
     #[must_use]
     pub fn method(allow: &str) -> Self {

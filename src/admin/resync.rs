@@ -60,7 +60,7 @@ pub async fn now<W: World>(
     let version = stored.state.files.as_ref().map(|files| files.version);
     // A request has as many calls as a run; a phone has few lines.
     let calls = Cell::new(u32::MAX);
-    let lines = Teller::new(world, &calls).tell(mac, &stored.record).await?;
+    let lines = Teller::new(world, &calls).tell(mac, stored.host()).await?;
     let sent = tell::outcome(&lines) == Ok(Outcome::Sent);
     if let (true, Some(version)) = (sent, version) {
         let told = Told {

@@ -7,8 +7,8 @@ use super::caller::{Caller, Role};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::Context;
 use super::{
-    accept, account, audit, batch, device, explain, list, models, no_parameters, one, plan, resync,
-    rollout, session, status, token,
+    accept, account, audit, batch, device, explain, list, models, no_parameters, one, plan,
+    preview, resync, rollout, session, status, token, version,
 };
 use crate::cached::Batching;
 use crate::fault::Fault;
@@ -151,6 +151,12 @@ routes! {
     };
     "devices/{mac}/files/{name}": GET Reader Tenant
         => device::preview(world, context, request, given.mac()?, &given.name).await;
+    "devices/{mac}/diff": GET Reader Tenant
+        => version::diff(world, context, request, given.mac()?).await;
+    "devices/{mac}/rollback": POST Operator Tenant
+        => version::rollback(world, context, request, given.mac()?).await;
+    "devices/{mac}/unpin": POST Operator Tenant
+        => version::unpin(world, context, request, given.mac()?).await;
     "devices/{mac}/arm": POST Operator Tenant
         => device::act(world, context, request, given.mac()?, "arm").await;
     "devices/{mac}/rotate": POST Operator Tenant
@@ -165,6 +171,7 @@ routes! {
         => resync::now(world, context, request, given.mac()?).await;
 
     "audit": GET Reader Tenant => audit::answer(world, context, request).await;
+    "preview": POST Operator Tenant => preview::show(world, context, request).await;
     "explain": POST Reader Tenant => {
         no_parameters(request)?;
         explain::explain(world, context, request).await

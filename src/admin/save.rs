@@ -79,7 +79,7 @@ pub fn etag<R: Managed>(stored: &Stored<R>) -> String {
 }
 
 /// Checks `If-Match` and `If-None-Match` (RFC 9110, 13.1) of a call that changes something.
-fn preconditions<R: Managed>(
+pub(super) fn preconditions<R: Managed>(
     request: &Request,
     current: Option<&Stored<R>>,
 ) -> Result<(), Problem> {

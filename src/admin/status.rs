@@ -10,6 +10,7 @@ use super::device;
 use super::problem::{Failure, Kind as ProblemKind, Problem};
 use super::save::{Context, not_found};
 use super::session::{Shown, standing};
+use super::version::Pin;
 use crate::ami::{Contacts, Finding};
 use crate::diagnosis::{self, AccountFacts, Diagnosis, Facts, LineFacts};
 use crate::fault::Fault;
@@ -135,7 +136,7 @@ impl Known {
         let session = device.state.session.as_ref();
         if let Some(session) = session.filter(|s| session::may_stand(device, s, world.now())) {
             // The user has the phone's first line, and there is no other.
-            let line = device.record.lines.iter().map(|line| line.line).min();
+            let line = device.host().lines.iter().map(|line| line.line).min();
             let line = Line {
                 line: line.unwrap_or(1),
                 account: session.account.clone(),
@@ -144,7 +145,7 @@ impl Known {
             states.extend(self.line(world, mac, device, &line).await?);
             return Ok(states);
         }
-        for line in &device.record.lines {
+        for line in &device.host().lines {
             states.extend(self.line(world, mac, device, line).await?);
         }
         Ok(states)
@@ -262,6 +263,7 @@ pub async fn one<W: World>(
         diagnoses,
         lines: states.iter().map(shown).collect(),
         version: files.map(|files| files.version),
+        pinned: Pin::of(beside),
         token_used: beside.access.used,
         ways_in,
         window: beside.window.as_ref(),
@@ -312,6 +314,9 @@ pub(crate) struct DeviceStatus<'a> {
     lines: Vec<ShownLine<'a>>,
     /// The version of its files.
     version: Option<u64>,
+    /// The version that the files are held to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned: Option<Pin>,
     /// Whether its token was ever used.
     token_used: bool,
     /// The proofs that would let it in now.

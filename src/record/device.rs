@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
 use super::tenant::{Drift, Networks, Places, Proof, Require, Tenant};
+use super::version::{Pinned, Version};
 use super::{Record, Stored};
 use crate::fault::Fault;
 use crate::key::Kind;
@@ -293,6 +294,16 @@ pub struct DeviceState {
     /// Those that it had before it became a canary of new templates; while it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former_files: Option<Box<FileSet>>,
+    /// Versions of the files that are kept, the oldest first; none of those that were made for a user who was
+    /// logged in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<Version>,
+    /// The version that the files are held to, whatever the records say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<Box<Pinned>>,
+    /// That R2 may hold something of versions that are not listed any more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub left_over: bool,
 }
 
 /// Callers that came for a window that another one had claimed.
@@ -405,14 +416,31 @@ impl DeviceState {
 }
 
 impl Stored<Device> {
-    /// Whether the phone may have an account in its files: on a line of its own, or since its user
-    /// is logged in.
+    /// The record that the phone's files are made of: that of the version which it is held to, else its own.
+    #[must_use]
+    pub fn host(&self) -> &Device {
+        let pinned = self.state.pinned.as_ref();
+        pinned.map_or(&self.record, |pinned| &pinned.snapshot.device)
+    }
+
+    /// The accounts that the phone may have in its files: on lines of its record, on those of the version that it
+    /// is held to, or since its user is logged in.
+    #[must_use]
+    pub fn accounts(&self) -> BTreeSet<&Id> {
+        let pinned = self.state.pinned.iter();
+        let pinned = pinned.flat_map(|pinned| &pinned.snapshot.device.lines);
+        let lines = self.record.lines.iter().chain(pinned);
+        let session = self.state.session.iter();
+        let lines = lines.map(|line| &line.account);
+        lines
+            .chain(session.map(|session| &session.account))
+            .collect()
+    }
+
+    /// Whether the phone is there and may have an account in its files.
     #[must_use]
     pub fn has_account(&self, account: &Id) -> bool {
-        let session = self.state.session.as_ref();
-        self.alive()
-            && (self.record.lines.iter().any(|l| l.account == *account)
-                || session.is_some_and(|session| session.account == *account))
+        self.alive() && self.accounts().contains(account)
     }
 }
 
@@ -577,6 +605,9 @@ pub struct Sources {
     /// [`Session::id`] of the user whose files they are; `None`: they are the device's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// [`Pinned::version`] that they were held to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<u64>,
     /// The shared records, by key.
     pub records: BTreeMap<String, u64>,
 }

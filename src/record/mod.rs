@@ -12,6 +12,7 @@ pub mod rule;
 pub mod settings;
 pub mod tenant;
 pub mod token;
+pub mod version;
 
 use std::collections::BTreeMap;
 

@@ -141,7 +141,7 @@ impl<W: World> Run<'_, W> {
         let Some(device) = device.map(|device| device.stored).filter(|d| d.alive()) else {
             return Ok(Some(shared));
         };
-        let lines: BTreeSet<&Id> = device.record.lines.iter().map(|l| &l.account).collect();
+        let lines: BTreeSet<&Id> = device.host().lines.iter().map(|l| &l.account).collect();
         // The phone is registered as long as one of its lines is, also one at another PBX.
         // Another line that is told of now is told of with this one.
         let is_offline = |account: &Id| {

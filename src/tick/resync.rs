@@ -349,7 +349,7 @@ impl<W: World> Run<'_, W> {
         let of_pbx = matches!(what, Regenerated::Record(Kind::Pbx, _));
         if of_pbx {
             let of_all = devices.iter().flatten();
-            let accounts = of_all.flat_map(|device| &device.record.lines);
+            let accounts = of_all.flat_map(|device| &device.host().lines);
             let mut accounts: Vec<&Id> = accounts.map(|line| &line.account).collect();
             accounts.sort();
             accounts.dedup();
@@ -370,13 +370,13 @@ impl<W: World> Run<'_, W> {
         }
         let concerned = |device: &Option<Stored<Device>>| {
             let Some(device) = device else { return true };
-            let lines = device.record.lines.iter();
+            let lines = device.host().lines.iter();
             let own: Vec<Id> = lines
                 .filter_map(|line| pbxes.get(&line.account).cloned())
                 .collect();
             // An account that KV does not show may be at that PBX.
-            let unknown = of_pbx && own.len() < device.record.lines.len();
-            unknown || resync::concerns(what, &device.record, &own)
+            let unknown = of_pbx && own.len() < device.host().lines.len();
+            unknown || resync::concerns(what, device.host(), &own)
         };
         Ok(macs
             .iter()
@@ -442,7 +442,7 @@ impl<W: World> Run<'_, W> {
         let (Turn::Tell(version), Some(device)) = (turn, device) else {
             return self.done(mac).await;
         };
-        let lines = teller.tell(mac, &device.record).await?;
+        let lines = teller.tell(mac, device.host()).await?;
         let now = self.world.now();
         let state = match tell::outcome(&lines) {
             Ok(state) => state,

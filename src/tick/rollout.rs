@@ -309,7 +309,7 @@ impl<W: World> Run<'_, W> {
         if device.state.session.is_some() {
             return Ok(lines);
         }
-        for line in &device.record.lines {
+        for line in &device.host().lines {
             let account = self.account(&line.account).await?;
             let own = account.filter(|account| {
                 account.alive()
