@@ -172,7 +172,7 @@ impl Vendor for Fanvil {
     fn renumber(&self, text: &str, from: u64, to: u64) -> Option<String> {
         let mut names = ["version", "Version"].into_iter();
         names.find_map(|name| {
-            let element = |version: u64| format!("<{name}>{version}</{name}>");
+            let element = |version: u64| format!("<{name}>{}</{name}>", written(version));
             // The first: it stands above all that comes from a record.
             let there = text.contains(&element(from));
             there.then(|| text.replacen(&element(from), &element(to), 1))
@@ -392,17 +392,22 @@ impl Tree {
         }
     }
 
-    /// The file. A phone takes it only if its version is higher than that of the one before. Nobody
-    /// says whether that compares texts, numbers or what follows the dot: this form rises in each of
-    /// them, and lies above every one that a phone was seen to come with (2.0000000000, 2.0002).
+    /// The file.
     fn write(self, about: String, version: u64) -> Result<String, Fault> {
         write(&Config {
             former: self.former,
             about,
-            version: format!("2.{:010}", 1_000_000_000 + version.saturating_mul(10_000)),
+            version: written(version),
             sections: self.sections,
         })
     }
+}
+
+/// A version as it stands in a file. A phone takes a file only if its version is higher than that of the one
+/// before. Nobody says whether that compares texts, numbers or what follows the dot: this form rises in each of
+/// them, and lies above every one that a phone was seen to come with (2.0000000000, 2.0002).
+fn written(version: u64) -> String {
+    format!("2.{:010}", 1_000_000_000 + version.saturating_mul(10_000))
 }
 
 /// Where to provision from, and how often. Everything by which the phone would look elsewhere is

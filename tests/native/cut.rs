@@ -54,6 +54,8 @@ enum Step {
     Fetch(&'static str, &'static str),
     /// A phone asks where its files are.
     Ask(&'static str),
+    /// An admin takes a phone back to the first version that it keeps.
+    Back(&'static str),
     /// Time passes.
     Pass(u64),
     /// The scheduled handler's run.
@@ -213,6 +215,12 @@ impl Office {
             }
             Step::Fetch(mac, file) => follow(&format!("{}{file}", self.base(mac))),
             Step::Ask(mac) => get(&format!("/rps?mac={mac}")),
+            Step::Back(mac) => {
+                let device = self.stored::<Device>(mac).unwrap();
+                let body = json!({ "version": device.state.versions[0].version });
+                let path = format!("devices/{mac}/rollback");
+                call_by(ADMIN_TOKEN, Method::POST, &path, &body)
+            }
             Step::Pass(_) | Step::Run => return None,
         })
     }
@@ -277,6 +285,7 @@ impl Office {
         self.lists_agree(what, &accounts, &devices);
         for (mac, device) in &devices {
             self.files_agree(what, mac, device);
+            self.versions_agree(what, mac, device);
         }
         for (id, asterisk) in [("main", &self.main), ("spare", &self.spare)] {
             self.pbx_agrees(what, id, asterisk, &accounts, settled);
@@ -409,6 +418,26 @@ impl Office {
         }
     }
 
+    /// What a phone's versions are in need of is there; of one that is gone there is nothing.
+    #[track_caller]
+    fn versions_agree(&self, what: &str, mac: &str, device: &Stored<Device>) {
+        let there = self.fake.r2.keys(&format!("version/{mac}/"));
+        if !device.alive() {
+            assert_eq!(there, Vec::<String>::new(), "{what}: {mac}");
+            return;
+        }
+        let state = &device.state;
+        for version in &state.versions {
+            let named = |key: &String| key::last(key) == version.content;
+            assert!(there.iter().any(named), "{what}: {mac}: {version:?}");
+        }
+        let (files, last) = (state.files().unwrap(), state.versions.last());
+        let listed = last.is_some_and(|last| last.version == files.version);
+        let unkept = self.fake.logged().contains("version.unkept");
+        let of_user = files.sources.session.is_some();
+        assert!(listed || unkept || of_user, "{what}: {mac}");
+    }
+
     /// A PBX has the objects of its accounts, and of nobody else but who just gave up a name.
     #[track_caller]
     fn pbx_agrees(
@@ -514,6 +543,7 @@ fn of_devices() -> Vec<Scene> {
     ];
     batch[0]["mac"] = json!(NEW);
     batch[1]["mac"] = json!(DESK);
+    let other_line = change(&desk, json!({ "lines": lines(&["1004"]) }));
     vec![
         scene("a device is changed", &[], change(&desk, german)),
         scene(
@@ -532,6 +562,26 @@ fn of_devices() -> Vec<Scene> {
             save(&format!("devices/{NEW}"), new),
         ),
         scene("a device is deleted", &[], remove(&desk)),
+        scene(
+            "a phone goes back to a version",
+            &[other_line.clone(), Step::Pass(2)],
+            Step::Back(DESK),
+        ),
+        scene(
+            "a phone is unpinned",
+            &[
+                other_line.clone(),
+                Step::Pass(2),
+                Step::Back(DESK),
+                Step::Pass(2),
+            ],
+            post(&format!("{desk}/unpin"), json!({})),
+        ),
+        scene(
+            "a phone that is held to a version is deleted",
+            &[other_line, Step::Pass(2), Step::Back(DESK), Step::Pass(2)],
+            remove(&desk),
+        ),
         scene(
             "a device with a user is deleted",
             &[],

@@ -43,4 +43,5 @@ mod status;
 mod templates;
 mod two_admins;
 mod vendors;
+mod versions;
 mod world;

@@ -193,6 +193,25 @@ fn bodies(route: &Route) -> Vec<Value> {
     if route.method == Method::POST {
         bodies.push(json!({ "country": "DE", "asn": 3320 }));
         bodies.push(json!({ "to": "stop" }));
+        bodies.push(json!({ "version": 1 }));
+        if route.path == "preview" {
+            let device = |tenant| record("devices", tenant);
+            let profile = |tenant| record("profiles", tenant);
+            bodies.push(json!({ "mac": OWN_MAC, "device": device(OWN) }));
+            bodies.push(json!({ "mac": OWN_MAC, "device": device(FOREIGN) }));
+            bodies.push(json!({ "mac": FOREIGN_MAC, "device": device(OWN) }));
+            bodies.push(json!({ "mac": FOREIGN_MAC, "device": device(FOREIGN) }));
+            bodies.push(json!({ "mac": FOREIGN_MAC, "profile": profile(OWN) }));
+            bodies.push(json!({ "mac": OWN_MAC, "profile": profile(FOREIGN) }));
+            let mut theirs = profile(OWN);
+            theirs["id"] = "bravo-office".into();
+            bodies.push(json!({ "mac": OWN_MAC, "profile": theirs }));
+            let mut mixed = device(OWN);
+            mixed["lines"][0]["account"] = "bravo-1001".into();
+            bodies.push(json!({ "mac": OWN_MAC, "device": mixed }));
+            let tenant = json!({ "id": FOREIGN, "name": "Stolen" });
+            bodies.push(json!({ "mac": OWN_MAC, "tenant": tenant }));
+        }
         bodies.push(json!({
             "mac": FOREIGN_MAC,
             "serial": "bravo-serial",
@@ -246,6 +265,8 @@ fn queries(route: &Route) -> Vec<String> {
         let collection = route.path.split('/').next().unwrap();
         queries.extend([
             "?secrets=1".to_owned(),
+            "?version=1".to_owned(),
+            "?from=1".to_owned(),
             format!("?tenant={FOREIGN}"),
             format!("?tenant={FOREIGN}&verify=1"),
             "?limit=200".to_owned(),
@@ -339,7 +360,7 @@ fn the_holder_of_one_tenants_token_cannot_tell_another_tenant_from_none() {
     let before = fake.snapshot();
     let theirs = of_the_other(&fake);
     assert!(theirs.len() > 20, "{:?}", theirs.keys());
-    let (mut calls, mut batched) = (0, 0);
+    let (mut calls, mut batched, mut previewed) = (0, 0, 0);
     for route in ROUTES {
         for (path, query) in [OWN, FOREIGN]
             .map(|tenant| path_of(route, tenant))
@@ -371,6 +392,15 @@ fn the_holder_of_one_tenants_token_cannot_tell_another_tenant_from_none() {
                         tells_nothing(&whole(&answer), &what);
                         continue;
                     }
+                    if route.path == "preview"
+                        && none.status() == StatusCode::OK
+                        && answer.status() == StatusCode::CONFLICT
+                    {
+                        previewed += 1;
+                        refused(&answer, 409, "taken");
+                        tells_nothing(&whole(&answer), &what);
+                        continue;
+                    }
                     let line = |answer: &Response<Vec<u8>>| {
                         let body: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
                         body["lines"][0].clone()
@@ -393,7 +423,10 @@ fn the_holder_of_one_tenants_token_cannot_tell_another_tenant_from_none() {
             }
         }
     }
-    assert!(calls > 1_000 && batched > 0, "{calls} {batched}");
+    assert!(
+        calls > 1_000 && batched > 0 && previewed > 0,
+        "{calls} {batched} {previewed}"
+    );
 }
 
 #[test]
@@ -417,6 +450,10 @@ fn what_one_tenants_token_is_denied_is_there_for_the_operator() {
                 // Without a tenant it is the operator's own.
                 path = format!("audit?tenant={FOREIGN}");
             }
+            if path.ends_with("/diff") {
+                // Between what its host and its user have, and that names no tenant.
+                continue;
+            }
             let shown = text(&call(&fake, Method::GET, &path, &Value::Null));
             let theirs = shown.contains(FOREIGN) || shown.contains(FOREIGN_MAC);
             assert!(theirs || route.path == "status", "{path}: {shown}");
@@ -432,7 +469,17 @@ fn a_tenant_sees_its_own() {
     let fake = two_tenants();
     let owner = token(&fake, "alpha-owner", Role::Owner, Some(OWN));
     for route in ROUTES.iter().filter(|route| route.method == Method::GET) {
-        let path = path_of(route, OWN);
+        let mut path = path_of(route, OWN);
+        if path.ends_with("/diff") {
+            let files = by(
+                &fake,
+                &owner,
+                Method::GET,
+                &path.replace("diff", "files"),
+                &Value::Null,
+            );
+            path += &format!("?from={}", json_of(&files)["version"]);
+        }
         let answer = by(&fake, &owner, Method::GET, &path, &Value::Null);
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
     }

@@ -588,7 +588,8 @@ fn only_what_is_rolled_out_at_a_tenant_counts_for_its_phones() {
 #[test]
 fn files_that_name_their_version_are_given_back_under_a_new_one() {
     for name in ["Version", "version"] {
-        let of = |version| format!("<a>\n<{name}>{version}</{name}>\n<b>3</b>\n</a>\n");
+        // As the files of `fixtures/fanvil` have it.
+        let of = |version| format!("<a>\n<{name}>2.10000{version}0000</{name}>\n<b>3</b>\n</a>\n");
         let renumbered = VendorId::Fanvil.rules().renumber(&of(3), 3, 9);
         assert_eq!(renumbered, Some(of(9)));
         assert_eq!(VendorId::Fanvil.rules().renumber(&of(4), 3, 9), None);
