@@ -109,7 +109,8 @@ pub(super) async fn read<W: World>(
     Err(Problem::new(ProblemKind::NotFound, detail).into())
 }
 
-/// The files of a version, masked: of the one that the phone gets now in any case.
+/// The files of a version, masked. Those that the phone gets now are there in any case: of a user who is logged in
+/// nothing is kept.
 async fn texts<W: World>(
     world: &W,
     mac: Mac,
@@ -117,11 +118,13 @@ async fn texts<W: World>(
     number: u64,
 ) -> Result<BTreeMap<String, String>, Failure> {
     let files = stored.state.files()?;
-    if number == files.version {
-        let made = Ingredients::gather(world, mac, stored.clone(), From::R2).await?;
-        return Ok(made.masked_texts(world.keys(), &files.sources.origin)?);
+    match read(world, mac, &stored.state, number).await {
+        Err(Failure::Problem(_)) if number == files.version => {
+            let made = Ingredients::gather(world, mac, stored.clone(), From::R2).await?;
+            Ok(made.masked_texts(world.keys(), &files.sources.origin)?)
+        }
+        kept => Ok(kept?.1.texts),
     }
-    Ok(read(world, mac, &stored.state, number).await?.1.texts)
 }
 
 /// `GET /devices/{mac}/diff?from=N&to=N`: what differs between two versions; without `to`, from the current one.

@@ -44,4 +44,5 @@ mod token;
 #[path = "../native/vendors/mod.rs"]
 #[expect(dead_code, reason = "more of it is used in the other ring")]
 mod vendors;
+mod versions;
 mod window;
