@@ -511,13 +511,11 @@ fn part(mac: Mac, device: &Device, name: &str) -> Result<Part, Failure> {
         model,
         firmware: None,
     };
-    match step3_boot_request::asked(name, device.vendor, asker) {
-        Some(Asked::Part(part)) => Ok(part),
-        _ => {
-            let detail = "the phone has no such file";
-            Err(Problem::new(ProblemKind::NotFound, detail).into())
-        }
-    }
+    let Some(Asked::Part(part)) = step3_boot_request::asked(name, device.vendor, asker) else {
+        let detail = "the phone has no such file";
+        return Err(Problem::new(ProblemKind::NotFound, detail).into());
+    };
+    Ok(part)
 }
 
 /// A file as the phone got it once, secrets masked.

@@ -74,6 +74,7 @@ pub struct Listed<'a> {
 
 impl<'a> Listed<'a> {
     /// The versions that a device keeps, the newest first. `current` is that of its files.
+    #[must_use]
     pub fn all(versions: &'a [Version], state: &DeviceState, current: u64) -> Vec<Self> {
         let pinned = state.pinned.as_ref();
         let listed = versions.iter().rev().map(|kept| Self {

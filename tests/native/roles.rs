@@ -478,7 +478,7 @@ fn a_tenant_sees_its_own() {
                 &path.replace("diff", "files"),
                 &Value::Null,
             );
-            path += &format!("?from={}", json_of(&files)["version"]);
+            path = format!("{path}?from={}", json_of(&files)["version"]);
         }
         let answer = by(&fake, &owner, Method::GET, &path, &Value::Null);
         assert_eq!(answer.status(), StatusCode::OK, "{path}");

@@ -381,6 +381,10 @@ proptest! {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long the search takes is what is tried"
+)]
 fn a_diff_of_large_files_that_have_nothing_in_common_ends() {
     let text = |seed: u64| {
         let mut state = seed;
