@@ -132,6 +132,13 @@ impl Ingredients {
         }
     }
 
+    /// Gives the phone the settings of its profile that not all have yet.
+    pub fn roll_out(&mut self) {
+        if let Some(profile) = &mut self.profile {
+            profile.state = None;
+        }
+    }
+
     /// The same with another version of one account on the host's lines, to see what would become of it.
     #[must_use]
     pub fn with_account(mut self, id: Id, account: Stored<Account>) -> Self {

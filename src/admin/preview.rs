@@ -128,7 +128,7 @@ pub async fn show<W: Batching>(
         return Err(save::not_found::<Device>(&id).into());
     }
     let now = match &there {
-        Some(stored) => Some(texts(world, context, mac, stored, true).await?),
+        Some(stored) => Some(texts(world, context, mac, stored, false).await?),
         None => None,
     };
     // Which records the phone's are: as the new device has it, else as it is.
@@ -150,8 +150,6 @@ pub async fn show<W: Batching>(
     if let Some(members) = &wanted.profile {
         let id = named(members, "profile", of("profile"))?;
         save_dry::<Profile, W>(world, context, request, "/profile", &id, members).await?;
-        // The phone is shown with the settings that all get in the end.
-        store::update::<Profile, W>(world, &id, |stored| stored.state.take().is_some()).await?;
     }
     if let Some(members) = &wanted.account {
         let id = named(members, "account", None)?;
@@ -162,7 +160,7 @@ pub async fn show<W: Batching>(
     }
     let stored = store::load::<Device, W>(world, &id).await?;
     let stored = stored.ok_or(Fault::Broken("device vanished"))?.stored;
-    let made = texts(world, context, mac, &stored, false).await?;
+    let made = texts(world, context, mac, &stored, true).await?;
     let mut warnings = Device::warnings(world, &id, &stored).await?;
     if stored.state.session.is_some() {
         let detail = "a user is logged in: these are the files of the host";
@@ -185,20 +183,24 @@ pub async fn show<W: Batching>(
     super::json(StatusCode::OK, &answer)
 }
 
-/// The masked files of a device's host; `held`: of the version that they are held to, if they are.
+/// The masked files of a device's host. `then`: whatever version it is held to, and with the settings of its profile
+/// that all get in the end.
 async fn texts<W: World>(
     world: &W,
     context: &Context,
     mac: Mac,
     stored: &Stored<Device>,
-    held: bool,
+    then: bool,
 ) -> Result<BTreeMap<String, String>, Fault> {
     let mut host = stored.clone();
     host.state.session = None;
-    if !held {
+    if then {
         host.state.pinned = None;
     }
-    let made = Ingredients::gather(world, mac, host, From::R2).await?;
+    let mut made = Ingredients::gather(world, mac, host, From::R2).await?;
+    if then {
+        made.roll_out();
+    }
     made.masked_texts(world.keys(), &context.origin)
 }
 
@@ -241,7 +243,7 @@ async fn save_dry<R: Managed, W: World>(
     request.headers.remove(http::header::IF_NONE_MATCH);
     request.method = Method::PUT;
     let change = Change::Put(members.clone());
-    let saved = Box::pin(save::save::<R, W>(world, context, &request, id, change)).await;
+    let saved = save::save::<R, W>(world, context, &request, id, change).await;
     match saved {
         Ok(_) => Ok(()),
         Err(Failure::Problem(problem)) => Err(problem.under(pointer).into()),

@@ -1,6 +1,7 @@
 //! Saving and deleting records: one compare-and-set each, checked before, followed up after.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use serde_json::{Map, Value};
@@ -107,11 +108,25 @@ pub(super) fn preconditions<R: Managed>(
     Ok(())
 }
 
+/// A save under way.
+type Saving<'a, R> = Pin<Box<dyn Future<Output = Result<Saved<R>, Failure>> + 'a>>;
+
 /// Creates or changes a record.
 ///
 /// # Errors
 /// A [`Failure`]: what is wrong with the call, or with us. Nothing is changed then.
-pub async fn save<R: Managed, W: World>(
+pub fn save<'a, R: Managed + 'a, W: World>(
+    world: &'a W,
+    context: &'a Context,
+    request: &'a Request,
+    id: &'a str,
+    change: Change,
+) -> Saving<'a, R> {
+    // Behind a pointer, or the Worker would hold a copy of all that for each kind of call that saves.
+    Box::pin(attempt(world, context, request, id, change))
+}
+
+async fn attempt<R: Managed, W: World>(
     world: &W,
     context: &Context,
     request: &Request,

@@ -227,13 +227,13 @@ pub async fn rollback<W: World>(
     let mark = finish::begin_with(world, Kind::Device, &id, &joins).await?;
     // Whatever refuses it from here on, the mark stays: a run takes the device off the accounts' lists again.
     room(world, mac, &accounts, false).await?;
-    let pin = |stored: &mut Stored<Device>| {
+    let mut pin = |stored: &mut Stored<Device>| {
         held_to(&pinned, &stored.record)?;
         let former = stored.state.pinned.replace(Box::new(pinned.clone()));
         release(stored, former);
         Ok(())
     };
-    let stored = change(world, context, request, mac, pin).await?;
+    let stored = change(world, context, request, mac, &mut pin).await?;
     answer(
         world,
         context,
@@ -265,7 +265,7 @@ pub async fn unpin<W: World>(
     }
     let mark = finish::begin(world, Kind::Device, &mac.to_string()).await?;
     let mut version = 0;
-    let unpin = |stored: &mut Stored<Device>| {
+    let mut unpin = |stored: &mut Stored<Device>| {
         let Some(former) = stored.state.pinned.take() else {
             return Err(not_held());
         };
@@ -273,7 +273,7 @@ pub async fn unpin<W: World>(
         release(stored, Some(former));
         Ok(())
     };
-    let stored = change(world, context, request, mac, unpin).await?;
+    let stored = change(world, context, request, mac, &mut unpin).await?;
     answer(
         world,
         context,
@@ -345,7 +345,7 @@ async fn change<W: World>(
     context: &Context,
     request: &Request,
     mac: Mac,
-    mut change: impl FnMut(&mut Stored<Device>) -> Result<(), Problem>,
+    change: &mut dyn FnMut(&mut Stored<Device>) -> Result<(), Problem>,
 ) -> Result<Stored<Device>, Failure> {
     let id = mac.to_string();
     let mut refused = None;
