@@ -13,7 +13,7 @@ pub mod filter;
 pub mod managed;
 pub mod models;
 pub mod plan;
-mod preview;
+pub(crate) mod preview;
 pub mod problem;
 pub(crate) mod resync;
 pub(crate) mod rollout;

@@ -35,8 +35,12 @@ use crate::versions;
 
 /// What would become of a phone's files.
 #[derive(Serialize)]
-struct Preview<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Preview"))]
+pub(crate) struct Shown<'a> {
+    /// Whose files they are.
     mac: Mac,
+    /// The files.
     files: Vec<ShownFile<'a>>,
     /// What of the records the phone would not follow.
     warnings: Vec<Objection>,
@@ -47,8 +51,12 @@ struct Preview<'a> {
 }
 
 #[derive(Serialize)]
-struct ShownFile<'a> {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "PreviewFile"))]
+pub(crate) struct ShownFile<'a> {
+    /// What it is called here.
     name: &'static str,
+    /// Its `Content-Type`.
     content_type: &'static str,
     /// The file, secrets masked.
     text: &'a str,
@@ -144,15 +152,17 @@ pub async fn show<W: Batching>(
         })
     };
     if let Some(members) = &wanted.tenant {
-        let id = named(members, "tenant", of("tenant"))?;
+        let id = of("tenant").ok_or_else(|| nameless("/device/tenant"))?;
         save_dry::<Tenant, W>(world, context, request, "/tenant", &id, members).await?;
     }
     if let Some(members) = &wanted.profile {
-        let id = named(members, "profile", of("profile"))?;
+        let id = of("profile").ok_or_else(|| nameless("/profile"))?;
         save_dry::<Profile, W>(world, context, request, "/profile", &id, members).await?;
     }
     if let Some(members) = &wanted.account {
-        let id = named(members, "account", None)?;
+        let id = members.get("id").and_then(Value::as_str);
+        let id = id.ok_or_else(|| nameless("/account/id"))?;
+        let id = canonical(Kind::Account, id).map_err(|problem| problem.under("/account"))?;
         save_dry::<Account, W>(world, context, request, "/account", &id, members).await?;
     }
     if let Some(members) = &wanted.device {
@@ -174,7 +184,7 @@ pub async fn show<W: Batching>(
             text: made.get(part.neutral_name())?,
         })
     });
-    let answer = Preview {
+    let answer = Shown {
         mac,
         files: files.collect(),
         warnings,
@@ -204,28 +214,10 @@ async fn texts<W: World>(
     made.masked_texts(world.keys(), &context.origin)
 }
 
-/// The id of a record that is shown: its own, or the one that the device names.
-fn named(
-    members: &Map<String, Value>,
-    name: &'static str,
-    of_device: Option<String>,
-) -> Result<String, Problem> {
-    let at =
-        |pointer: String, detail: &str| Problem::invalid(vec![FieldError::new(pointer, detail)]);
-    match (members.get("id"), of_device) {
-        (Some(Value::String(id)), _) => {
-            canonical(Kind::Tenant, id).map_err(|_| at(format!("/{name}/id"), "is no id"))
-        }
-        (Some(_), _) => Err(at(format!("/{name}/id"), "must be a text")),
-        (None, Some(id)) => Ok(id),
-        (None, None) => {
-            let detail = match name {
-                "account" => "is missing",
-                _ => "is missing, and the device names none",
-            };
-            Err(at(format!("/{name}/id"), detail))
-        }
-    }
+/// That nothing says which record is meant.
+fn nameless(pointer: &str) -> Problem {
+    let detail = "says of which record: it is missing, or the device names none";
+    Problem::invalid(vec![FieldError::new(pointer, detail)])
 }
 
 /// Saves a record in memory.

@@ -28,10 +28,12 @@ use crate::vendor::Objection;
 use crate::versions::{self, Body};
 
 /// The `Content-Type` of a unified diff.
-const DIFF: &str = "text/x-diff; charset=utf-8";
+pub(crate) const DIFF: &str = "text/x-diff; charset=utf-8";
 
 /// That a phone's files are held to a version, as answers show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "PinnedVersion"))]
 pub struct Pin {
     /// Which.
     version: u64,
@@ -52,8 +54,11 @@ impl Pin {
 }
 
 /// A version, as `GET /devices/{mac}/files` lists it.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "DeviceVersion"))]
 pub struct Listed<'a> {
+    /// Its number.
     version: u64,
     /// When its text was made first.
     made_at: Timestamp,
@@ -168,14 +173,28 @@ fn wrong_parameters() -> Problem {
     Problem::new(ProblemKind::BadParameter, detail)
 }
 
+/// The body of `POST /devices/{mac}/rollback`.
+#[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rollback {
+    /// The number of a version that is kept.
+    version: u64,
+}
+
 /// The answer of `POST /devices/{mac}/rollback|unpin`.
 #[derive(Serialize)]
-struct Answer {
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "HeldDevice"))]
+pub(crate) struct Answer {
+    /// The device.
     mac: Mac,
-    /// The version that the phone gets now: a new one, since phones compare.
+    /// The version that the phone gets now: a new one, since phones compare. `null` until `visible_by`.
     version: Option<u64>,
+    /// What it is held to; absent once it is unpinned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pinned: Option<Pin>,
+    /// That it is held, and what of that version it lacks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Objection>,
     /// When the scheduled handler has done what could not be done at once.
@@ -194,13 +213,8 @@ pub async fn rollback<W: World>(
     request: &Request,
     mac: Mac,
 ) -> Result<Response<Vec<u8>>, Failure> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Wanted {
-        version: u64,
-    }
     no_parameters(request)?;
-    let wanted: Wanted = body::parse(body::object(request)?)?;
+    let wanted: Rollback = body::parse(body::object(request)?)?;
     let stored = device::load(world, context, mac).await?;
     save::preconditions(request, Some(&stored))?;
     if stored.record.decoy {

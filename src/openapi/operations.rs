@@ -13,7 +13,8 @@ use crate::admin::managed::Managed;
 use crate::admin::problem::Kind as Problem;
 use crate::admin::route::Route;
 use crate::admin::{
-    account, audit, batch, device, explain, filter, models, plan, resync, rollout, session, status,
+    account, audit, batch, device, explain, filter, models, plan, preview, resync, rollout,
+    session, status, version,
 };
 use crate::mac::Mac;
 use crate::record::account::Account;
@@ -59,6 +60,10 @@ pub const TAGS: &[(&str, &str)] = &[
     ("devices", "Phones."),
     ("rules", "Which provisioning server phones are sent to."),
     ("audit", "What was changed, and what phones did."),
+    (
+        "preview",
+        "What a phone would get of records that are not saved.",
+    ),
     ("explain", "What would become of a phone's request."),
     ("tokens", "Who may call this API."),
 ];
@@ -664,6 +669,25 @@ pub fn of(route: &Route) -> Option<Operation> {
                 }))
                 .answers(200, "All of them: there are no pages.", |s| s.read::<models::Models>()),
         ),
+        (&Method::POST, "preview") => Some(
+            Operation::new("preview", "preview", "What a phone would get of records that are not saved")
+                .text(
+                    "Each record is as in a PUT: of the device with this MAC, which may be a new one; of the tenant and the \
+                     profile that the device names; of the account with that id. What a save would refuse is refused, with \
+                     pointers into this body, and nothing is saved.",
+                )
+                .takes(true, unsaved, vec![Example {
+                    name: "device",
+                    summary: "Another label",
+                    content_type: JSON,
+                    value: json!({ "mac": "805ec0000001", "device": {
+                        "tenant": "acme", "vendor": "yealink", "model": "T46U",
+                        "lines": [{ "line": 1, "account": "acme-1001", "label": "Reception" }],
+                    } }),
+                }])
+                .answers(200, "The files, secrets masked.", |s| s.read::<preview::Shown<'_>>())
+                .ends_in(&[Problem::NotFound, Problem::Taken, Problem::InUse]),
+        ),
         (&Method::POST, "explain") => Some(
             Operation::new("explain", "explain", "What would become of a phone's request, and why")
                 .text("Runs the phone's own path on what the body describes, and changes nothing.")
@@ -695,6 +719,33 @@ pub fn of(route: &Route) -> Option<Operation> {
 /// A body that may say nothing.
 fn nothing() -> Value {
     json!({ "type": "object", "additionalProperties": false })
+}
+
+/// The records of a preview.
+fn unsaved(s: &mut Schemas) -> Value {
+    let [mac, device, tenant, profile] = [
+        s.write::<Mac>(),
+        s.write::<Device>(),
+        s.write::<Tenant>(),
+        s.write::<Profile>(),
+    ];
+    json!({
+        "type": "object",
+        "properties": {
+            "mac": mac,
+            "device": device,
+            "tenant": tenant,
+            "profile": profile,
+            "account": {
+                "type": "object",
+                "description": "As in a PUT, with its id.",
+                "properties": { "id": s.write::<Id>() },
+                "required": ["id"],
+            },
+        },
+        "anyOf": [{ "required": ["mac"] }, { "required": ["device"] }],
+        "additionalProperties": false,
+    })
 }
 
 fn audit_operation() -> Operation {
@@ -902,7 +953,8 @@ fn device_operation(route: &Route) -> Option<Operation> {
         (&Method::GET, "devices/{mac}/files/{name}") => {
             let mut operation =
                 Operation::new("devices", "getFile", "A file as the phone gets it, secrets masked")
-                    .parameter("secrets", "1: unmasked. Owners may ask for it, and the audit has it.", switch());
+                    .parameter("secrets", "1: unmasked. Owners may ask for it, and the audit has it.", switch())
+                    .parameter("version", "As it was in this version, without its secrets, which are not kept.", number());
             operation.answers.push(Answered {
                 status: 200,
                 text: "The file, in its vendor's own form.",
@@ -910,6 +962,37 @@ fn device_operation(route: &Route) -> Option<Operation> {
                 headers: Vec::new(),
             });
             operation
+        }
+        (&Method::GET, "devices/{mac}/diff") => {
+            let mut operation =
+                Operation::new("devices", "diffFiles", "What differs between two versions of a phone's files")
+                    .text("Secrets, the token and the number of the version are not counted as differences.")
+                    .parameter("from", "The number of a version. It must be there.", number())
+                    .parameter("to", "The number of another. Default: what the phone gets now.", number());
+            operation.answers.push(Answered {
+                status: 200,
+                text: "A unified diff of all files, secrets masked.",
+                content: vec![("text/x-diff", string)],
+                headers: Vec::new(),
+            });
+            operation
+        }
+        (&Method::POST, "devices/{mac}/rollback") => {
+            held(Operation::new("devices", "rollBackDevice", "Holds a phone's files to a former version"))
+                .text(
+                    "Until they are unpinned, whatever becomes of the records. Passwords, the token, and how and where an \
+                     account logs in are today's. 409 if the device is another model by now.",
+                )
+                .takes(true, |s| s.write::<version::Rollback>(), vec![Example {
+                    name: "first",
+                    summary: "The first one",
+                    content_type: JSON,
+                    value: json!({ "version": 1 }),
+                }])
+        }
+        (&Method::POST, "devices/{mac}/unpin") => {
+            held(Operation::new("devices", "unpinDevice", "Lets a phone's files be what the records say"))
+                .takes(false, |_| nothing(), Vec::new())
         }
         (&Method::POST, "devices/{mac}/arm") => {
             Operation::new("devices", "armDevice", "Opens a window: the first caller is taken for the phone")
@@ -950,6 +1033,29 @@ fn device_operation(route: &Route) -> Option<Operation> {
         }
         _ => return None,
     })
+}
+
+/// What is said of both calls that hold a phone to a version, or end that.
+fn held(operation: Operation) -> Operation {
+    operation
+        .parameter(
+            "If-Match",
+            "Only if this is the version of the record that is there.",
+            text(),
+        )
+        .parameter(
+            "If-None-Match",
+            "Only if this is not the version of the record that is there.",
+            text(),
+        )
+        .answers(200, "What the phone gets now.", |s| {
+            s.read::<version::Answer>()
+        })
+        .ends_in(&[Problem::InUse, Problem::PreconditionFailed])
+}
+
+fn number() -> Value {
+    json!({ "type": "integer", "minimum": 0 })
 }
 
 /// What the vendors' files are called by.

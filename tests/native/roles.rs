@@ -203,14 +203,17 @@ fn bodies(route: &Route) -> Vec<Value> {
             bodies.push(json!({ "mac": FOREIGN_MAC, "device": device(FOREIGN) }));
             bodies.push(json!({ "mac": FOREIGN_MAC, "profile": profile(OWN) }));
             bodies.push(json!({ "mac": OWN_MAC, "profile": profile(FOREIGN) }));
-            let mut theirs = profile(OWN);
-            theirs["id"] = "bravo-office".into();
-            bodies.push(json!({ "mac": OWN_MAC, "profile": theirs }));
+            let mut theirs = record("accounts", OWN);
+            theirs["id"] = "bravo-1001".into();
+            bodies.push(json!({ "mac": OWN_MAC, "account": theirs }));
+            let mut theirs = device(OWN);
+            theirs["profile"] = "bravo-office".into();
+            bodies.push(json!({ "mac": OWN_MAC, "profile": profile(OWN), "device": theirs }));
             let mut mixed = device(OWN);
             mixed["lines"][0]["account"] = "bravo-1001".into();
             bodies.push(json!({ "mac": OWN_MAC, "device": mixed }));
-            let tenant = json!({ "id": FOREIGN, "name": "Stolen" });
-            bodies.push(json!({ "mac": OWN_MAC, "tenant": tenant }));
+            bodies.push(json!({ "mac": OWN_MAC, "tenant": record("tenants", FOREIGN) }));
+            bodies.push(json!({ "device": device(FOREIGN), "tenant": record("tenants", OWN) }));
         }
         bodies.push(json!({
             "mac": FOREIGN_MAC,

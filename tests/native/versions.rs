@@ -1020,6 +1020,17 @@ fn a_preview_takes_records_that_others_share() {
         diff.contains("German") && diff.contains("Another"),
         "{diff}"
     );
+    // As all get it in the end, also where a change goes to some phones first.
+    let tenant = json!({ "rollout": {} });
+    fake.clock.pass_s(2);
+    patch(fake, "tenants/acme", &tenant);
+    let before = fake.holdings();
+    let body = json!({ "mac": MAC, "profile": profile });
+    let shown = json_of(&post(fake, "preview", &body));
+    assert!(
+        shown["diff"].as_str().unwrap().contains("German"),
+        "{shown}"
+    );
     // Of a phone that is not there yet there is nothing that it could differ from.
     let device = json!({
         "tenant": "acme", "vendor": "snom", "model": "D785",
@@ -1037,8 +1048,10 @@ fn a_preview_of_a_held_phone_is_of_its_record() {
     let fake = &office.fake;
     rollback(fake, MAC, first);
     fake.clock.pass_s(2);
-    let mut device = json_of(&get(fake, &of_device(MAC, "")));
-    device["lines"][0]["label"] = json!("Three");
+    let device = json!({
+        "tenant": "acme", "vendor": "yealink", "model": "T46U", "profile": "office",
+        "lines": [{ "line": 2, "account": "acme-1002", "label": "Three" }],
+    });
     let shown = json_of(&post(
         fake,
         "preview",
