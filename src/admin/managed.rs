@@ -999,7 +999,9 @@ impl Managed for Device {
         }
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
         if let Some(pinned) = &next.state.pinned {
-            held_to(pinned, &next.record)?;
+            if let Some(error) = another_make(pinned, &next.record) {
+                return Err(Problem::invalid(vec![error]).into());
+            }
         }
         // What the vendor's files cannot carry shows only with everything put together: of the host, whoever
         // is logged in now and whatever version the files are held to.
@@ -1096,24 +1098,21 @@ impl Managed for Device {
     }
 }
 
-/// Refuses a device of another make than the version has that its files are held to: the phone could not read them.
-///
-/// # Errors
-/// A [`Problem`] that points at the vendor or the model.
-pub(super) fn held_to(pinned: &Pinned, record: &Device) -> Result<(), Problem> {
+/// What is wrong with a device that is of another make than the version that its files are to be held to: the phone
+/// could not read them.
+pub(super) fn another_make(pinned: &Pinned, record: &Device) -> Option<FieldError> {
     let Device { vendor, model, .. } = &pinned.snapshot.device;
     let field = if record.vendor != *vendor {
         "/vendor"
     } else if !record.model.eq_ignore_ascii_case(model) {
         "/model"
     } else {
-        return Ok(());
+        return None;
     };
-    let detail = format!(
-        "is another one than in version {}, a {vendor} {model}",
-        pinned.version
-    );
-    Err(Problem::new(ProblemKind::InUse, detail).at(field))
+    let number = pinned.version;
+    let detail =
+        format!("is another one than in version {number} of the files, a {vendor} {model}");
+    Some(FieldError::new(field, detail))
 }
 
 /// Names that the audit has for others than the holders of tokens.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::managed::{add_device, held_to};
+use super::managed::{add_device, another_make};
 use super::problem::{Failure, FieldError, Kind as ProblemKind, Problem};
 use super::save::{self, Context, not_found};
 use super::{body, device, no_parameters, parameters};
@@ -228,7 +228,7 @@ pub async fn rollback<W: World>(
         content: version.content,
         snapshot: body.snapshot,
     };
-    held_to(&pinned, &stored.record)?;
+    of_its_make(&pinned, &stored.record)?;
     // All accounts must have room before any is given the device, so that a refusal leaves no trace.
     let accounts = ours(world, &stored, &pinned).await?;
     room(world, mac, &accounts, true).await?;
@@ -242,7 +242,7 @@ pub async fn rollback<W: World>(
     // Whatever refuses it from here on, the mark stays: a run takes the device off the accounts' lists again.
     room(world, mac, &accounts, false).await?;
     let mut pin = |stored: &mut Stored<Device>| {
-        held_to(&pinned, &stored.record)?;
+        of_its_make(&pinned, &stored.record)?;
         let former = stored.state.pinned.replace(Box::new(pinned.clone()));
         release(stored, former);
         Ok(())
@@ -298,6 +298,17 @@ pub async fn unpin<W: World>(
         version,
     )
     .await
+}
+
+/// Refuses a version of another make.
+fn of_its_make(pinned: &Pinned, record: &Device) -> Result<(), Problem> {
+    match another_make(pinned, record) {
+        None => Ok(()),
+        Some(error) => {
+            let detail = format!("the device {}", error.detail);
+            Err(Problem::new(ProblemKind::InUse, detail).at(&error.pointer))
+        }
+    }
 }
 
 fn not_held() -> Problem {

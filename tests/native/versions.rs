@@ -649,7 +649,7 @@ fn going_back_is_refused_where_it_would_do_harm() {
     fake.clock.pass_s(2);
     let other = json!({ "model": "T54W" });
     let refusal = call(fake, Method::PATCH, &of_device(MAC, ""), &other);
-    let said = refused(&refusal, 409, "in_use");
+    let said = refused(&refusal, 422, "invalid");
     assert_eq!(said["errors"][0]["pointer"], "/model", "{said}");
     unpin(fake, MAC);
     fake.clock.pass_s(2);
@@ -1000,7 +1000,7 @@ fn a_preview_is_the_file_after_the_save_and_writes_nothing() {
 fn a_preview_takes_records_that_others_share() {
     let office = Office::new();
     let fake = &office.fake;
-    let before = fake.holdings();
+
     let profile = json!({ "tenant": "acme", "settings": { "language": "de" } });
     let body = json!({ "mac": MAC, "profile": profile });
     let shown = json_of(&post(fake, "preview", &body));
