@@ -998,10 +998,9 @@ impl Managed for Device {
             return Ok(());
         }
         let mac: Mac = id.parse().map_err(|_| Fault::Broken("device id"))?;
-        if let Some(pinned) = &next.state.pinned {
-            if let Some(error) = another_make(pinned, &next.record) {
-                return Err(Problem::invalid(vec![error]).into());
-            }
+        let pinned = next.state.pinned.as_ref();
+        if let Some(error) = pinned.and_then(|pinned| another_make(pinned, &next.record)) {
+            return Err(Problem::invalid(vec![error]).into());
         }
         // What the vendor's files cannot carry shows only with everything put together: of the host, whoever
         // is logged in now and whatever version the files are held to.
