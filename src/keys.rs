@@ -358,8 +358,15 @@ impl Keys {
     /// # Errors
     /// A [`Fault`] that cannot come up with a key of 32 bytes.
     pub fn etag(&self, bytes: &[u8]) -> Result<String, Fault> {
-        let tag = hmac(&self.current.etag, bytes)?;
-        Ok(format!("\"{}\"", hex(tag.get(..16).unwrap_or(&tag))))
+        etag_by(&self.current, bytes)
+    }
+
+    /// Whether one of our keys made this entity tag, without its quotes, of these bytes: while `SEAL_KEY` is changed
+    /// what was named with the one before is still the same.
+    #[must_use]
+    pub fn made_etag(&self, bytes: &[u8], tag: &str) -> bool {
+        let mut sets = std::iter::once(&self.current).chain(&self.old);
+        sets.any(|set| etag_by(set, bytes).is_ok_and(|made| made.trim_matches('"') == tag))
     }
 
     /// Signs an object of the audit, bound to the key that it is stored under: HMAC-SHA-256 in hex.
@@ -391,6 +398,11 @@ impl Keys {
     pub fn are_changing(&self) -> bool {
         self.old.is_some()
     }
+}
+
+fn etag_by(set: &KeySet, bytes: &[u8]) -> Result<String, Fault> {
+    let tag = hmac(&set.etag, bytes)?;
+    Ok(format!("\"{}\"", hex(tag.get(..16).unwrap_or(&tag))))
 }
 
 fn audit_tag(set: &KeySet, place: &str, bytes: &[u8]) -> Result<[u8; 32], Fault> {

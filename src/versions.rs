@@ -56,14 +56,21 @@ pub fn draft<W: World>(world: &W, made: &Ingredients, files: &FileSet) -> Option
         let snapshot = made.snapshot();
         let body = serde_json::to_vec(&Body { texts, snapshot });
         let body = body.map_err(|_| Fault::Broken("version to json"))?;
-        Ok((keys.etag(&body)?, body))
+        // A new key is no new version.
+        let last = made.device.state.versions.last();
+        let last = last.filter(|last| keys.made_etag(&body, &last.content));
+        let content = match last {
+            Some(last) => last.content.clone(),
+            None => keys.etag(&body)?.trim_matches('"').to_owned(),
+        };
+        Ok((content, body))
     };
     match body() {
-        Ok((tag, body)) => Some(Draft {
+        Ok((content, body)) => Some(Draft {
             version: Version {
                 version: files.version,
                 made_at: files.made_at,
-                content: tag.trim_matches('"').to_owned(),
+                content,
                 sources: files.sources.clone(),
                 same: Vec::new(),
             },

@@ -19,7 +19,7 @@ use crate::ask::{
 use crate::fixtures::{CASES, Case, build};
 use crate::phone::{MAC, Office, PASSWORD};
 use crate::vendors;
-use crate::world::{ADMIN_TOKEN, Failing, Fake, Late, block_on};
+use crate::world::{ADMIN_TOKEN, Failing, Fake, Late, SEAL_KEY, block_on};
 
 fn of_device(mac: &str, rest: &str) -> String {
     format!("devices/{mac}{rest}")
@@ -195,6 +195,16 @@ fn the_same_text_again_is_one_object_and_new_secrets_make_no_entry() {
     );
     let newest = &listed(fake)[0];
     assert_eq!(newest["same"], json!([between, before]));
+    // Nor does another key.
+    let tokened = current(fake);
+    fake.deploy(
+        "YSBzZWNvbmQgc2VhbCBrZXksIG5vIHNlY3JldCAyMjI=",
+        Some(SEAL_KEY),
+    );
+    fake.clock.pass_s(2);
+    assert!(tokened < current(fake));
+    assert_eq!(listed(fake)[0]["same"], json!([tokened, between, before]));
+    assert_eq!(objects(), first.len() + 1);
     // Each of the numbers is that text.
     for number in [before, between, current(fake)] {
         let path = of_device(MAC, &format!("/files/ACC.cfg?version={number}"));
