@@ -256,7 +256,7 @@ impl Ingredients {
     #[must_use]
     pub fn is_foreign(&self, key: &str) -> bool {
         let own = &self.device.record.tenant;
-        let profile = self.device.record.profile.as_ref();
+        let profile = self.device.host().profile.as_ref();
         let profile = profile.zip(self.profile.as_ref()).map(|(id, stored)| {
             let key = key::record(Kind::Profile, id.as_str());
             (key, &stored.record.tenant)

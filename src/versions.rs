@@ -65,13 +65,19 @@ pub fn draft<W: World>(world: &W, made: &Ingredients, files: &FileSet) -> Option
         };
         Ok((content, body))
     };
+    let mut sources = files.sources.clone();
+    for (record, rev) in &mut sources.records {
+        if made.is_foreign(record) {
+            *rev = 0;
+        }
+    }
     match body() {
         Ok((content, body)) => Some(Draft {
             version: Version {
                 version: files.version,
                 made_at: files.made_at,
                 content,
-                sources: files.sources.clone(),
+                sources,
                 same: Vec::new(),
             },
             body: Some(body),

@@ -231,7 +231,7 @@ pub async fn rollback<W: World>(
     of_its_make(&pinned, &stored.record)?;
     // All accounts must have room before any is given the device, so that a refusal leaves no trace.
     let accounts = ours(world, &stored, &pinned).await?;
-    room(world, mac, &accounts, true).await?;
+    room(world, mac, &stored.record.tenant, &accounts, true).await?;
 
     let id = mac.to_string();
     let joins: Vec<&Id> = accounts
@@ -240,7 +240,7 @@ pub async fn rollback<W: World>(
         .collect();
     let mark = finish::begin_with(world, Kind::Device, &id, &joins).await?;
     // Whatever refuses it from here on, the mark stays: a run takes the device off the accounts' lists again.
-    room(world, mac, &accounts, false).await?;
+    room(world, mac, &stored.record.tenant, &accounts, false).await?;
     let mut pin = |stored: &mut Stored<Device>| {
         of_its_make(&pinned, &stored.record)?;
         let former = stored.state.pinned.replace(Box::new(pinned.clone()));
@@ -351,11 +351,12 @@ async fn ours<W: World>(
 async fn room<W: World>(
     world: &W,
     mac: Mac,
+    tenant: &Id,
     accounts: &BTreeSet<Id>,
     dry: bool,
 ) -> Result<(), Failure> {
     for account in accounts {
-        if !add_device(world, account.as_str(), mac, dry).await? {
+        if !add_device(world, tenant, account, mac, dry).await? {
             let detail =
                 format!("has a line with {account}, which is on {MOST_DEVICES} devices already");
             return Err(Problem::invalid(vec![FieldError::new("/version", detail)]).into());
