@@ -2,6 +2,7 @@
 //! Everything else in the kit and the tasks takes paths from here.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,13 +30,15 @@ const OF_A_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
-    for (name, _) in env::vars_os() {
-        let text = name.to_string_lossy();
-        if OF_A_PACKAGE.iter().any(|prefix| text.starts_with(prefix)) {
-            command.env_remove(&name);
-        }
+    for name in env::vars_os().map(|(name, _)| name).filter(is_of_a_package) {
+        command.env_remove(name);
     }
     command
+}
+
+fn is_of_a_package(name: &OsString) -> bool {
+    let name = name.to_string_lossy();
+    OF_A_PACKAGE.iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -44,14 +47,23 @@ mod tests {
 
     #[test]
     fn cargo_is_told_nothing_of_the_package_that_calls_it() {
-        let told = |command: &Command, name: &str| {
-            let mut envs = command.get_envs();
-            envs.all(|(known, value)| known != name || value.is_some())
-        };
+        for (name, told) in [
+            ("CARGO_PKG_NAME", false),
+            ("CARGO_MANIFEST_DIR", false),
+            ("CARGO_HOME", true),
+            ("PATH", true),
+        ] {
+            assert_eq!(is_of_a_package(&name.into()), !told, "{name}");
+        }
+        // There is something to remove if a task runs this.
         let cargo = cargo();
-        for name in ["CARGO_PKG_NAME", "CARGO_MANIFEST_DIR"] {
-            assert!(env::var_os(name).is_some(), "{name}: cargo runs this test");
-            assert!(!told(&cargo, name), "{name}");
+        for (name, _) in env::vars_os().filter(|(name, _)| is_of_a_package(name)) {
+            let mut told = cargo.get_envs();
+            assert!(
+                told.any(|(known, value)| known == name && value.is_none()),
+                "{}",
+                name.display()
+            );
         }
     }
 }
