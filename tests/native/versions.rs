@@ -770,6 +770,28 @@ fn a_line_whose_account_is_gone_or_anothers_is_left_out_and_named() {
 }
 
 #[test]
+fn a_held_line_whose_account_is_deleted_by_force_is_left_out_at_the_next_fetch() {
+    let (office, first) = changed();
+    let fake = &office.fake;
+    rollback(fake, MAC, first);
+    assert!(acc(&office).contains("Number 1001"));
+    fake.clock.pass_s(2);
+    delete(fake, "accounts/acme-1001?force=1");
+    let file = acc(&office);
+    assert!(file.contains("Number 1002") && !file.contains("Number 1001"));
+    let shown = json_of(&get(fake, &of_device(MAC, "/settings")));
+    let warned = shown["warnings"].to_string();
+    assert!(warned.contains("no account acme-1001"), "{warned}");
+    // The record has no such line: unpinned, nothing is missing.
+    unpin(fake, MAC);
+    let shown = json_of(&get(fake, &of_device(MAC, "/settings")));
+    assert!(
+        !shown["warnings"].to_string().contains("acme-1001"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn with_kv_alone_a_held_phone_gets_its_version_with_todays_password() {
     let (office, first) = changed();
     let fake = &office.fake;
