@@ -70,8 +70,13 @@ fn device(n: usize) -> Value {
 /// Runs all of it with so many phones.
 pub fn run(devices: usize) -> Result<()> {
     println!("fleet: {devices} devices");
-    // Asked first: a build that comes between may put a new program in this one's place.
-    let program = env::current_exe()?;
+    // Where there is `/proc`, this is the program that runs, also after a build put another one in its place (proc(5)).
+    let running = Path::new("/proc/self/exe");
+    let program = if running.exists() {
+        running.to_owned()
+    } else {
+        env::current_exe()?
+    };
     let directory = project::target_dir().join("fleet");
     if directory.exists() {
         fs::remove_dir_all(&directory)?;
