@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use http::Method;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -288,25 +288,23 @@ pub fn given(path: &'static str) -> Vec<&'static str> {
         .collect()
 }
 
-/// What a name in a path stands for.
+/// What a name in a path stands for. Its schema stands there as a whole: viewers do not follow a reference from a path.
 #[must_use]
-pub fn described(name: &str) -> (Of, &'static str) {
+pub fn described(name: &str) -> (Value, &'static str) {
+    let mac = || Mac::json_schema(&mut SchemaGenerator::default()).to_value();
     match name {
-        "mac" => (
-            |s| s.write::<Mac>(),
-            "The phone's MAC address, in any common spelling.",
-        ),
+        "mac" => (mac(), "The phone's MAC address, in any common spelling."),
         "name" => (
-            |_| json!({ "type": "string", "minLength": 1, "pattern": "^[^/]+$" }),
+            json!({ "type": "string", "minLength": 1, "pattern": "^[^/]+$" }),
             "The file: `boot.cfg`, `ACC.cfg`, `BTN.cfg`, or as the phone itself calls it.",
         ),
-        "tenant" => (|s| s.write::<Id>(), "The tenant's id."),
-        "profile" => (|s| s.write::<Id>(), "The profile's id."),
-        "pbx" => (|s| s.write::<Id>(), "The PBX's id."),
-        "account" => (|s| s.write::<Id>(), "The account's id."),
-        "rule" => (|s| s.write::<Id>(), "The rule's id."),
-        "token" => (|s| s.write::<Id>(), "The token's id, which is no secret."),
-        _ => (|s| s.write::<Id>(), "An id."),
+        "tenant" => (id(), "The tenant's id."),
+        "profile" => (id(), "The profile's id."),
+        "pbx" => (id(), "The PBX's id."),
+        "account" => (id(), "The account's id."),
+        "rule" => (id(), "The rule's id."),
+        "token" => (id(), "The token's id, which is no secret."),
+        _ => (id(), "An id."),
     }
 }
 
