@@ -85,7 +85,10 @@ impl Schemas {
         }
         let write: Map<String, Value> = write
             .into_iter()
-            .map(|(name, schema)| (name, marked(schema, WRITE)))
+            .map(|(name, mut schema)| {
+                sets_may_repeat(&mut schema);
+                (name, marked(schema, WRITE))
+            })
             .collect();
         let differ = differing(&read, &write);
         let mut all: BTreeMap<String, Value> = BTreeMap::new();
@@ -132,6 +135,15 @@ impl Schemas {
         if let Some(Value::Object(components)) = document.pointer_mut("/components") {
             components.insert("schemas".to_owned(), all.into());
         }
+    }
+}
+
+/// What is a set to us may say a thing twice in a call. A list that must not is a type of its own.
+fn sets_may_repeat(schema: &mut Value) {
+    if let Some(properties) = schema.get_mut("properties") {
+        each_object(properties, &mut |members| {
+            members.remove("uniqueItems");
+        });
     }
 }
 

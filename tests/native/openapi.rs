@@ -380,6 +380,12 @@ fn a_patch_may_leave_out_everything_and_take_away_what_is_not_needed() {
     assert!(conforms::is_of("TenantPatch", &raw));
     let layers = json!({ "sites": { "berlin": { "settings": { "dnd": null } }, "old": null }, "models": { "T46U": null } });
     assert!(conforms::is_of("TenantPatch", &layers));
+    // As the API takes it.
+    let twice =
+        json!({ "locked": ["dnd", "dnd"], "sites": { "berlin": { "locked": ["dnd", "dnd"] } } });
+    assert!(conforms::is_of("TenantPatch", &twice));
+    let codecs = json!({ "settings": { "codecs": ["opus", "opus"] } });
+    assert!(!conforms::is_of("TenantPatch", &codecs));
     let wrong = json!({ "sites": { "berlin": { "settings": { "dnd": 1 } } } });
     assert!(!conforms::is_of("TenantPatch", &wrong));
 }
