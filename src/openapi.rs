@@ -175,7 +175,7 @@ fn shown(
         .iter()
         .map(|parameter| {
             json!({
-                "name": parameter.name, "in": parameter.place, "required": false,
+                "name": parameter.name, "in": parameter.place, "required": parameter.required,
                 "description": parameter.text, "schema": parameter.schema,
             })
         })

@@ -99,6 +99,8 @@ pub struct Parameter {
     pub name: &'static str,
     /// `query` or `header`.
     pub place: &'static str,
+    /// Whether it must be there.
+    pub required: bool,
     /// What it does.
     pub text: &'static str,
     /// What it takes.
@@ -222,9 +224,18 @@ impl Operation {
         self.parameters.push(Parameter {
             name,
             place,
+            required: false,
             text,
             schema,
         });
+        self
+    }
+
+    /// The parameter that was described last must be there.
+    fn must_be_there(mut self) -> Self {
+        if let Some(parameter) = self.parameters.last_mut() {
+            parameter.required = true;
+        }
         self
     }
 
@@ -965,7 +976,8 @@ fn device_operation(route: &Route) -> Option<Operation> {
             let mut operation =
                 Operation::new("devices", "diffFiles", "What differs between two versions of a phone's files")
                     .text("Secrets, the token and the number of the version are not counted as differences.")
-                    .parameter("from", "The number of a version. It must be there.", number())
+                    .parameter("from", "The number of a version.", number())
+                    .must_be_there()
                     .parameter("to", "The number of another. Default: what the phone gets now.", number());
             operation.answers.push(Answered {
                 status: 200,
