@@ -379,10 +379,6 @@ fn patch(schema: &Value, write: &Map<String, Value>) -> Value {
         }
     }
     any_members(members, write);
-    // What is not there can be taken away.
-    if members.get("additionalProperties") == Some(&json!(false)) {
-        members.insert("additionalProperties".to_owned(), json!({ "type": "null" }));
-    }
     // What is taken away does not count: how many are left shows only in the record.
     each_object(&mut patch, &mut |members| {
         members.remove("maxProperties");
