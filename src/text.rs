@@ -214,6 +214,16 @@ text_type! {
 }
 
 text_type! {
+    /// The name of an HTTP header (RFC 9110, 5.1), at most 128 characters.
+    HeaderName(128, "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"), |text, longest| only(
+        text,
+        longest,
+        |c| c.is_ascii_alphanumeric() || "!#$%&'*+.^_`|~-".contains(c),
+        "the characters of an HTTP header's name",
+    )
+}
+
+text_type! {
     /// What a key of a phone says: any letter, at most 64 characters.
     Label(64, one_line_pattern!("^", "$")), |text, longest| one_line(text, longest)
 }

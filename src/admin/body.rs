@@ -292,6 +292,25 @@ pub fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) {
     }
 }
 
+/// Puts a null in the place of each member that a merge patch takes away, into what it was applied to: its reader
+/// then says which of them there cannot be. Whether it takes any away.
+pub fn name_removed(target: &mut Map<String, Value>, patch: &Map<String, Value>) -> bool {
+    let mut any = false;
+    for (name, value) in patch {
+        match (value, target.get_mut(name)) {
+            (Value::Null, _) => {
+                target.insert(name.clone(), Value::Null);
+                any = true;
+            }
+            (Value::Object(members), Some(Value::Object(inner))) => {
+                any |= name_removed(inner, members);
+            }
+            _ => {}
+        }
+    }
+    any
+}
+
 /// A record as the API shows it: its name, what the admin wrote without secrets, its revision.
 #[must_use]
 pub fn show<R: Record>(id: &str, stored: &Stored<R>) -> Map<String, Value> {

@@ -336,7 +336,15 @@ fn patched<R: Managed>(
     let mut members = body::show(id, current);
     // A secret is never shown, so a patch that leaves it out, or sets it to null, keeps it.
     body::merge(&mut members, patch.clone());
-    read(members, id)
+    let mut named = members.clone();
+    let removes = body::name_removed(&mut named, patch);
+    let (record, mut flaws) = read(members, id)?;
+    if removes {
+        // A name that is misspelt takes nothing away, and whoever sent it would think that it did.
+        let (_, others): (R, _) = read(named, id)?;
+        flaws.add_unknown(others, &Value::Object(patch.clone()));
+    }
+    Ok((record, flaws))
 }
 
 /// Refuses a record that a caller may not write, whatever is there. What cannot be judged is refused for that.

@@ -9,7 +9,7 @@ use super::Record;
 use super::settings::{Codec, Codecs, ExpiresSeconds};
 use crate::key::Kind;
 use crate::secret::Secret;
-use crate::text::{Host, Id, PbxWord, Username, WebUrl};
+use crate::text::{HeaderName, Host, Id, PbxWord, Username, WebUrl};
 
 /// Whether Dialtone changes the PBX.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,7 +187,7 @@ pub struct Pbx {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ami: Option<Ami>,
     /// Headers for every call to ARI, such as Cloudflare Access's service token. Written, never
-    /// read back.
+    /// read back; a patch that names any replaces them all.
     #[serde(default, skip_serializing)]
     pub headers: Option<Headers>,
 }
@@ -204,15 +204,15 @@ impl Pbx {
 
 /// Up to eight headers, each a valid HTTP name with a visible value.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "BTreeMap<String, Secret>")]
-pub struct Headers(BTreeMap<String, Secret>);
+#[serde(try_from = "BTreeMap<HeaderName, Secret>")]
+pub struct Headers(BTreeMap<HeaderName, Secret>);
 
 /// The most headers that a PBX has.
 const MOST_HEADERS: usize = 8;
 
 schema!(Headers, "Headers by name, each a valid HTTP name with a visible value.", {
     "type": "object",
-    "propertyNames": { "pattern": "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$" },
+    "propertyNames": { "pattern": HeaderName::PATTERN, "maxLength": HeaderName::LONGEST },
     "additionalProperties": { "type": "string", "pattern": "^[ -~]+$", "maxLength": 128 },
     "maxProperties": MOST_HEADERS,
 });
@@ -231,15 +231,14 @@ impl Headers {
     }
 }
 
-impl TryFrom<BTreeMap<String, Secret>> for Headers {
+impl TryFrom<BTreeMap<HeaderName, Secret>> for Headers {
     type Error = &'static str;
 
-    fn try_from(headers: BTreeMap<String, Secret>) -> Result<Self, Self::Error> {
+    fn try_from(headers: BTreeMap<HeaderName, Secret>) -> Result<Self, Self::Error> {
         if headers.len() > MOST_HEADERS {
             return Err("must be at most 8 headers");
         }
-        for (name, value) in &headers {
-            http::HeaderName::try_from(name).map_err(|_| "has a name that is no HTTP header's")?;
+        for value in headers.values() {
             http::HeaderValue::from_str(value.reveal())
                 .map_err(|_| "has a value that no HTTP header can hold")?;
         }

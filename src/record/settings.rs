@@ -43,6 +43,10 @@ macro_rules! settings {
             /// Parameters in a vendor's own words, by vendor and name, for what stands nowhere else
             /// here. The phones of other vendors do not get them.
             #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+            #[cfg_attr(
+                not(target_arch = "wasm32"),
+                schemars(extend("propertyNames" = { "$ref": "#/components/schemas/VendorId" }))
+            )]
             pub raw: BTreeMap<VendorId, RawKeys>,
         }
 

@@ -271,13 +271,7 @@ fn took(operation: &Operation, request: &Request, what: &str) {
         let of_profile = operation.path.starts_with("profiles/");
         let is_read_only =
             |name: &str| READ_ONLY.contains(&name) || of_profile && name == "rollout";
-        // To take away what cannot be there is to do nothing (RFC 7396).
-        let known = &led(&schema.text)["properties"];
-        let is_patch = request.method == Method::PATCH;
-        body.retain(|name, value| {
-            let takes_nothing_away = is_patch && value.is_null() && known.get(name).is_none();
-            !is_read_only(name) && !takes_nothing_away
-        });
+        body.retain(|name, _| !is_read_only(name));
     }
     let errors = schema.errors(&Value::Object(body));
     assert!(

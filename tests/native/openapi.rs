@@ -195,26 +195,33 @@ fn problems(fake: &Fake) -> Vec<Response<Vec<u8>>> {
     answers
 }
 
+/// Makes a call of the scene, which succeeds: where its operation stands, and the answer.
+fn play(fake: &Fake, id: &str, path: &str) -> (String, Response<Vec<u8>>) {
+    let operations = all(&DOCUMENT);
+    let operation = operations
+        .into_iter()
+        .find(|(_, operation)| operation["operationId"] == id);
+    let (pointer, operation) = operation.unwrap_or_else(|| panic!("there is no operation {id}"));
+    let response = fetch(fake, &example_call(&pointer, operation, path));
+    let status = response.status();
+    assert!(status.is_success(), "{id}: {status} {}", shown(&response));
+    (pointer, response)
+}
+
 /// Plays the scene, and puts each answer into the document as its example.
 fn with_answers() -> Value {
     let mut document = DOCUMENT.clone();
-    let operations = all(&DOCUMENT);
     let fake: Rc<Fake> = Fake::new();
     for (id, path) in SCENE {
-        let (pointer, operation) = operations
-            .iter()
-            .find(|(_, operation)| operation["operationId"] == *id)
-            .unwrap_or_else(|| panic!("there is no operation {id}"));
         if *id == "deleteToken" {
             for problem in problems(&fake) {
                 add_problem(&mut document, &problem);
             }
         }
-        let response = fetch(&fake, &example_call(pointer, operation, path));
+        let (pointer, response) = play(&fake, id, path);
         let status = response.status();
-        assert!(status.is_success(), "{id}: {status} {}", shown(&response));
         if !response.body().is_empty() {
-            let operation = document.pointer_mut(pointer).unwrap();
+            let operation = document.pointer_mut(&pointer).unwrap();
             let content = &mut operation["responses"][status.as_str()]["content"];
             let media = object(&mut content[essence(&response)], id);
             media.insert("example".to_owned(), shown(&response));
@@ -390,6 +397,86 @@ fn a_patch_may_leave_out_everything_and_take_away_what_is_not_needed() {
     assert!(!conforms::is_of("TenantPatch", &wrong));
 }
 
+/// Each place in what a schema describes where there may be a member, or where `colour` may not: as patches that take
+/// it away.
+fn takings(schema: &Value) -> Vec<Value> {
+    if let Some(place) = schema["$ref"].as_str() {
+        return takings(DOCUMENT.pointer(place.trim_start_matches('#')).unwrap());
+    }
+    let choices = ["anyOf", "oneOf"].into_iter();
+    let choices = choices.flat_map(|name| schema[name].as_array().into_iter().flatten());
+    let mut all: Vec<Value> = choices.flat_map(takings).collect();
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    let named = ["patternProperties", "additionalProperties"].map(|name| &schema[name]);
+    let more = match named {
+        [patterns, _] if patterns.is_object() => patterns.as_object().unwrap().values().next(),
+        [_, any] => any.is_object().then_some(any),
+    };
+    let members: Vec<(&str, &Value)> = properties
+        .map(|(name, property)| (name.as_str(), property))
+        .chain(
+            more.into_iter()
+                .flat_map(|schema| NAMES.map(|name| (name, schema))),
+        )
+        .collect();
+    if members.is_empty() {
+        return all;
+    }
+    all.push(json!({ "colour": null }));
+    for (name, property) in members {
+        all.push(json!({ name: null }));
+        all.extend(
+            takings(property)
+                .into_iter()
+                .map(|taking| json!({ name: taking })),
+        );
+    }
+    all
+}
+
+/// Names of members that are in an object by name: one that a site, a vendor, a parameter and a header may have, and
+/// none of them.
+const NAMES: [&str; 2] = ["yealink", "A: b"];
+
+#[test]
+fn a_patch_takes_nothing_away_that_there_cannot_be() {
+    let mut refused = 0;
+    let fake = Fake::new();
+    for (put, path) in SCENE.iter().take_while(|(id, _)| id.starts_with("put")) {
+        play(&fake, put, path);
+        let schema = format!("{}Patch", put.trim_start_matches("put"));
+        let place = json!({ "$ref": format!("#/components/schemas/{schema}") });
+        // Of which too little would be left.
+        let too_much = [
+            json!({ "ami": { "password": null } }),
+            json!({ "access": { "email": null } }),
+            json!({ "access": { "common_name": null } }),
+        ];
+        for patch in takings(&place) {
+            if too_much.contains(&patch) {
+                continue;
+            }
+            // As it was before the patch before this one.
+            play(&fake, put, path);
+            let answer = fetch(&fake, &call_by(ADMIN_TOKEN, Method::PATCH, path, &patch));
+            let problem = shown(&answer);
+            let errors = problem["errors"].as_array().into_iter().flatten();
+            // What is missing then is no matter here, and what models there are the document does not say.
+            let taken = !errors
+                .map(|error| error["pointer"].as_str().unwrap_or_default())
+                .filter(|at| {
+                    at.strip_prefix("/models/")
+                        .is_none_or(|at| at.contains('/'))
+                })
+                .any(|at| patch.pointer(at).is_some());
+            refused += usize::from(!taken);
+            let fits = conforms::is_of(&schema, &patch);
+            assert_eq!(taken, fits, "{path}: {patch}: {problem}");
+        }
+    }
+    assert!(refused > 50, "{refused}");
+}
+
 /// Whether a type's schema takes a text, by a schema of its own.
 fn pattern_takes(pattern: &str, longest: usize, text: &str) -> bool {
     let schema = json!({ "type": "string", "pattern": pattern, "maxLength": longest });
@@ -411,9 +498,9 @@ macro_rules! texts {
     };
 }
 
-const TEXTS: [Texts; 20] = texts![
+const TEXTS: [Texts; 21] = texts![
     Id true, Mailbox true, Username true, DisplayName true, CommonName true, Label true, RawValue true, Dial true,
-    Serial true, Place true, Country true, PbxWord true, RawKey true, Email false, ButtonValue false,
+    Serial true, Place true, Country true, PbxWord true, RawKey true, HeaderName true, Email false, ButtonValue false,
     DialPattern false, Host false, Language false, WebUrl false, ZoneName false
 ];
 

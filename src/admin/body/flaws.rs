@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::admin::problem::{FieldError, Problem};
 use crate::vendor::Objection;
 
@@ -59,6 +61,19 @@ impl Flaws {
         let mut of_shape = self.errors.iter().take(self.of_shape);
         if !of_shape.any(|error| is_within(&at, &error.pointer)) {
             self.errors.push(FieldError::new(at, detail));
+        }
+    }
+
+    /// Adds those of `others` that say of a member which a merge patch takes away that there cannot be one of that
+    /// name. That null is not what such a member holds is no flaw of the patch.
+    pub fn add_unknown(&mut self, others: Self, patch: &Value) {
+        for error in others.errors {
+            let removed = patch.pointer(&error.pointer) == Some(&Value::Null);
+            // As serde_json says it of an enum and of all else.
+            let of_null = ["expected value", "invalid type: null"];
+            if removed && !of_null.iter().any(|said| error.detail.starts_with(said)) {
+                self.add(&error.pointer, error.detail);
+            }
         }
     }
 
