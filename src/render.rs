@@ -406,10 +406,10 @@ impl Ingredients {
         missing
     }
 
-    /// The profile that the device's record names, if its tenant has none of that id.
+    /// The profile that the phone's record names, or the version that it is held to, if its tenant has none of that id.
     #[must_use]
     pub fn missing_profile(&self) -> Option<&Id> {
-        let named = self.device.record.profile.as_ref()?;
+        let named = self.device.host().profile.as_ref()?;
         let there = self.profile.as_ref().filter(|stored| self.is_ours(stored));
         there.is_none().then_some(named)
     }

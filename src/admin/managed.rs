@@ -465,9 +465,11 @@ impl Managed for Profile {
         most: usize,
     ) -> Result<Option<Users>, Fault> {
         let prefix = key::owned_by(&stored.record.tenant, Some(Kind::Device));
+        // A version that a phone is held to has what is secret in its profile as it is today.
         let has_it = |device: &Stored<Device>| {
-            let profile = device.record.profile.as_ref();
-            device.alive() && profile.is_some_and(|profile| profile.as_str() == id)
+            let records = [&device.record, device.host()].into_iter();
+            let mut named = records.filter_map(|record| record.profile.as_ref());
+            device.alive() && named.any(|profile| profile.as_str() == id)
         };
         let mut users = Users::default();
         let mut reads = 0;

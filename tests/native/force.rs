@@ -391,6 +391,27 @@ fn phones_whose_profile_is_gone_fall_back_to_the_other_levels_and_say_so() {
 }
 
 #[test]
+fn a_profile_of_the_version_that_a_phone_is_held_to_is_in_use() {
+    let office = Office::new();
+    let fake = &office.fake;
+    let device = format!("devices/{MAC}");
+    let version = shown(fake, &format!("{device}/files"))["version"].clone();
+    patch(fake, &device, &json!({ "profile": null }));
+    fake.clock.pass_s(2);
+    let back = json!({ "version": version });
+    call(fake, Method::POST, &format!("{device}/rollback"), &back);
+    assert_eq!(phone(&office).1, "+1");
+    let (status, detail) = deletes(fake, "profiles/office");
+    assert!(status == 409 && detail.contains(MAC), "{status} {detail}");
+    delete(fake, "profiles/office?force=1");
+    assert!(codes(fake, &device).contains("profile_gone"));
+    // Its record names none.
+    call(fake, Method::POST, &format!("{device}/unpin"), &json!({}));
+    fake.clock.pass_s(61);
+    assert!(!codes(fake, &device).contains("profile_gone"));
+}
+
+#[test]
 fn a_profile_is_found_to_be_in_use_by_few_reads_and_also_where_kv_knows_nothing() {
     let office = Office::new();
     let fake = &office.fake;
