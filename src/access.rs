@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::entry::is_origin;
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::json;
 use crate::ports::World;
 use crate::record::token::Identity;
@@ -281,7 +282,7 @@ pub fn read_keys(bytes: &[u8]) -> Option<BTreeMap<String, RsaKey>> {
         let kid = jwk.kid.filter(|kid| signs && kid.len() <= LONGEST_KID)?;
         Some((kid, RsaKey::read(&jwk.n?, &jwk.e?)?))
     });
-    let keys: BTreeMap<String, RsaKey> = fit.take(MOST_KEYS).collect();
+    let keys: BTreeMap<String, RsaKey> = in_order(fit.take(MOST_KEYS));
     (!keys.is_empty()).then_some(keys)
 }
 

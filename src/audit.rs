@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::json;
 use crate::key;
 use crate::keys::{Keys, hex, sha256_hex};
@@ -131,7 +132,7 @@ async fn write<W: World>(world: &W, event: &Event, name: &str, only: Only<'_>) {
     let written = async {
         let bytes = serde_json::to_vec(event).map_err(|_| Fault::Broken("audit to json"))?;
         let signature = world.keys().sign_audit(&key, &bytes)?;
-        let metadata = BTreeMap::from([(SIGNATURE.to_owned(), signature)]);
+        let metadata = in_order([(SIGNATURE.to_owned(), signature)]);
         world.r2().put(&key, bytes, metadata, only).await
     };
     if let Err(fault) = written.await {

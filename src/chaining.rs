@@ -15,6 +15,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::audit::{self, Event};
 use crate::chain::{self, End, Head, Link};
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::key::{self, AuditNew};
 use crate::keys::Signer;
 use crate::ports::{Level, Mappings, ObjectEntry, Objects, Only, World};
@@ -286,7 +287,7 @@ impl<W: World> Pass<'_, W> {
             .await?;
         let followed = object.and_then(|object| chain::follow(&head.before, &object.body).ok());
         if let Some((links, _)) = followed.filter(|(_, end)| *end == head.end) {
-            return Ok(links.into_iter().map(|link| link.entry.id).collect());
+            return Ok(in_order(links.into_iter().map(|link| link.entry.id)));
         }
         let fields = [
             ("tenant", key::audit_owner(owner)),
@@ -303,7 +304,7 @@ impl<W: World> Pass<'_, W> {
         let page = self.world.r2().list(&prefix, None, LISTED).await?;
         Ok(Listed {
             cut: page.cursor.is_some(),
-            events: page.entries.into_iter().filter_map(named).collect(),
+            events: in_order(page.entries.into_iter().filter_map(named)),
         })
     }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::json;
 use crate::key::{self, Kind, Regenerated};
 use crate::keys::hex;
@@ -73,7 +74,7 @@ pub async fn begin_with<W: World>(
 ) -> Result<Mark, Fault> {
     let nonce: [u8; 8] = world.random()?;
     let mark = Mark(key::unfinished(kind, id, &hex(&nonce)));
-    let begun = BTreeMap::from([(BEGUN.to_owned(), world.now().0.to_string())]);
+    let begun = in_order([(BEGUN.to_owned(), world.now().0.to_string())]);
     let body = if accounts.is_empty() {
         Vec::new()
     } else {
@@ -487,7 +488,8 @@ async fn mark_change<W: World>(world: &W, id: &str, stored: &Stored<Account>) ->
         return Ok(());
     }
     let record = &stored.record;
-    let mut metadata = BTreeMap::from([(CHANGED_NAME.to_owned(), record.username.to_string())]);
+    let mut metadata: BTreeMap<_, _> =
+        in_order([(CHANGED_NAME.to_owned(), record.username.to_string())]);
     if !stored.state.former_passwords.is_empty() {
         metadata.insert(CHANGED_ROTATING.to_owned(), "1".to_owned());
     }
@@ -540,7 +542,7 @@ async fn names<W: World>(world: &W, id: &str, stored: &Stored<Account>) -> Resul
         }
         let gone = key::gone(pbx, username);
         let body = id.as_bytes().to_vec();
-        let at = BTreeMap::from([(GONE_AT.to_owned(), world.now().0.to_string())]);
+        let at = in_order([(GONE_AT.to_owned(), world.now().0.to_string())]);
         world.r2().put(&gone, body, at, Only::Always).await?;
         let left = [(CHANGED_NAME, username.as_str()), (CHANGED_GONE, "1")];
         let left = left.map(|(name, value)| (name.to_owned(), value.to_owned()));

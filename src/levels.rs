@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::record::settings::{ADMIN_PASSWORD, Defaults, Locked, Setting, Settings, USER_PASSWORD};
 use crate::record::tenant::Layer;
 use crate::record::version::KeptLevel;
@@ -256,8 +257,8 @@ impl<'a> Levels<'a> {
             (key.as_str().to_owned(), of(Setting::Raw, &find))
         });
         Ok(Origins {
-            settings: settings.collect(),
-            raw: raw.collect(),
+            settings: in_order(settings),
+            raw: in_order(raw),
         })
     }
 }

@@ -35,6 +35,7 @@ mod schema;
 // Words
 pub mod access;
 pub mod fault;
+pub mod gather;
 pub mod hot_desk;
 pub mod ident;
 pub mod json;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::breaker::{Breaker, Confirmed, GRACE_S, Held, Lost, Scope, Tombstones, trips};
 use self::known::{Listing, Mark, Wanted};
+use crate::gather::in_order;
 use crate::json;
 use crate::record::pbx::Mode;
 use crate::step7_register::Answer;
@@ -123,11 +124,8 @@ impl Observed {
         let pjsip = list
             .into_iter()
             .filter(|endpoint| endpoint.technology == "PJSIP");
-        Self::Endpoints(
-            pjsip
-                .map(|endpoint| (endpoint.resource, reach(&endpoint.state)))
-                .collect(),
-        )
+        let states = pjsip.map(|endpoint| (endpoint.resource, reach(&endpoint.state)));
+        Self::Endpoints(in_order(states))
     }
 }
 
@@ -710,11 +708,8 @@ impl Unlikely {
 
 /// Whether every endpoint that we know is gone.
 fn is_empty(endpoints: &BTreeMap<String, Reach>, memory: &Memory) -> bool {
-    let known: BTreeSet<&Username> = memory
-        .pushed
-        .keys()
-        .chain(memory.registrations.keys())
-        .collect();
+    let known: BTreeSet<&Username> =
+        in_order(memory.pushed.keys().chain(memory.registrations.keys()));
     known.len() >= MANY_GONE
         && !known
             .iter()
@@ -853,7 +848,7 @@ fn plan(
         rotating: number(desired.iter().filter(|desired| desired.rotating).count()),
         ..Report::default()
     };
-    let wanted: BTreeSet<&Username> = desired.iter().map(|desired| &desired.username).collect();
+    let wanted: BTreeSet<&Username> = in_order(desired.iter().map(|desired| &desired.username));
     let mut waits = Waits::default();
 
     let (mut mends, mut creates, mut adopts, mut fine) = (vec![], vec![], vec![], vec![]);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::hot_desk;
 use crate::key::{self, Kind};
 use crate::keys::{Capability, Keys, Signed};
@@ -86,18 +87,18 @@ impl Ingredients {
             .pop()
             .map(|(_, p)| p);
         let accounts: BTreeMap<Id, Stored<Account>> = if let Some(user) = user {
-            BTreeMap::from([user])
+            in_order([user])
         } else {
             let lines = device.host().lines.iter();
             let read = fetch(world, from, lines.map(|line| &line.account)).await?;
-            read.into_iter().collect()
+            in_order(read)
         };
         // Of another tenant's, that took the id of one that is gone, no more is looked at.
         let own = accounts
             .values()
             .filter(|account| account.record.tenant == device.record.tenant);
         let pbxes = fetch(world, from, own.map(|account| &account.record.pbx)).await?;
-        let pbxes = pbxes.into_iter().collect();
+        let pbxes = in_order(pbxes);
         let mut made = Self {
             mac,
             device,
@@ -544,13 +545,12 @@ impl Ingredients {
         let mut phone = self.masked(keys, &base)?;
         phone.version = 0;
         let rules = phone.device.vendor.rules();
-        let parts = rules.parts(phone.model).iter();
-        parts
-            .map(|part| {
-                let text = rules.render(*part, &phone)?;
-                Ok((part.neutral_name().to_owned(), text))
-            })
-            .collect()
+        let mut texts = BTreeMap::new();
+        for part in rules.parts(phone.model) {
+            let text = rules.render(*part, &phone)?;
+            texts.insert(part.neutral_name().to_owned(), text);
+        }
+        Ok(texts)
     }
 
     /// What the files would be made of now.
@@ -638,7 +638,7 @@ impl Ingredients {
             made_at,
             sources: self.sources(keys, origin),
             parts,
-            logins: logins.collect(),
+            logins: in_order(logins),
         })
     }
 
@@ -793,7 +793,7 @@ async fn fetch<'a, R: Record, W: World>(
     from: From,
     ids: impl IntoIterator<Item = &'a Id>,
 ) -> Result<Vec<(Id, Stored<R>)>, Fault> {
-    let ids: BTreeSet<&Id> = ids.into_iter().collect();
+    let ids: BTreeSet<&Id> = in_order(ids);
     let mut found = Vec::new();
     match from {
         From::R2 => {

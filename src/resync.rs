@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::json;
 use crate::key::{self, Kind};
 use crate::keys::hex;
@@ -200,7 +201,7 @@ pub async fn put_mark<W: World>(
     only: Only<'_>,
 ) -> Result<(), Fault> {
     let bytes = serde_json::to_vec(mark).map_err(|_| Fault::Broken("resync mark"))?;
-    let due = BTreeMap::from([(NOT_BEFORE.to_owned(), mark.not_before.0.to_string())]);
+    let due = in_order([(NOT_BEFORE.to_owned(), mark.not_before.0.to_string())]);
     world.r2().put(&key::resync(mac), bytes, due, only).await?;
     Ok(())
 }

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::audit::Event;
 use crate::fault::Fault;
 use crate::finish;
+use crate::gather::in_order;
 use crate::key::{self, Kind, Regenerated};
 use crate::mac::Mac;
 use crate::ports::World;
@@ -634,7 +635,7 @@ pub fn note_standing(canaries: &mut [Watched], clear: &BTreeMap<Id, Memory>) -> 
 #[must_use]
 pub fn others(canaries: &[Watched], clear: &BTreeMap<Id, Memory>, since: Timestamp) -> (u32, u32) {
     let lines = canaries.iter().flat_map(|canary| &canary.lines);
-    let own: BTreeSet<&Id> = lines.map(|line| &line.account).collect();
+    let own: BTreeSet<&Id> = in_order(lines.map(|line| &line.account));
     let (mut lost, mut of) = (0_u32, 0_u32);
     let all = clear
         .values()

@@ -13,6 +13,7 @@ use crate::access::Application;
 use crate::afterwards::note_fetch;
 use crate::fault::Fault;
 use crate::finish::{self, RulePack};
+use crate::gather::in_order;
 use crate::json;
 use crate::key::{self, Kind};
 use crate::keys::{Capability, KeyId, Keys, Signed};
@@ -812,7 +813,7 @@ async fn fresh<W: World>(
     let ended = stored.state.session.is_some() && !session::stands(world, mac, &stored).await?;
     let Revisions { known, templates } = match &stored.state.files {
         None => Revisions::default(),
-        Some(files) => revisions(world, files.sources.records.keys().cloned().collect()).await,
+        Some(files) => revisions(world, in_order(files.sources.records.keys().cloned())).await,
     };
     let scope = Scope::of(mac, &stored.record, templates.as_ref());
     let expected = Sources {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::json;
 use crate::keys::{Keys, hex};
 use crate::record::account::{Account, Slot};
@@ -207,10 +208,11 @@ pub fn objects(
         Srtp::Optional => ("sdes", yes()),
         Srtp::Required => ("sdes", no()),
     };
-    let former: BTreeMap<Slot, Fields> = former
-        .iter()
-        .map(|former| (former.slot, auth(pbx, id, former.login, &former.password)))
-        .collect();
+    let former = former.iter().map(|former| {
+        let login = auth(pbx, id, former.login, &former.password);
+        (former.slot, login)
+    });
+    let former: BTreeMap<Slot, Fields> = in_order(former);
     let auth = auth(pbx, id, account.auth_username(), password);
     // The account's own first: what Asterisk makes of the order is nowhere said, and so it is the one
     // that most phones have.

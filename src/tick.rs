@@ -18,6 +18,7 @@ use crate::audit::{self, DIALTONE, Event};
 use crate::chaining::{self, Allowance};
 use crate::fault::Fault;
 use crate::finish;
+use crate::gather::in_order;
 use crate::json;
 use crate::key::{self, Kind};
 use crate::ports::{Level, Object, Objects, Only, World};
@@ -515,7 +516,7 @@ impl<W: World> Run<'_, W> {
             };
             Some((id.clone(), gone))
         });
-        let gone: BTreeMap<Id, Lost> = said.collect();
+        let gone: BTreeMap<Id, Lost> = in_order(said);
         let mut summaries = BTreeMap::new();
         let mut waiting = Vec::new();
         for (id, turn) in turns {

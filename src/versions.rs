@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::json;
 use crate::key;
 use crate::mac::Mac;
@@ -134,7 +135,7 @@ pub async fn keep<W: World>(world: &W, mac: Mac, state: &mut DeviceState, draft:
     let Draft { version, body } = draft;
     if let Some(body) = body.filter(|_| !state.needs(&version.content)) {
         let key = key::version(mac, &version.content);
-        let at = BTreeMap::from([(PUT_AT.to_owned(), world.now().0.to_string())]);
+        let at = in_order([(PUT_AT.to_owned(), world.now().0.to_string())]);
         match world.r2().put(&key, body, at, Only::Always).await {
             // Throttled: somebody put the same within this second.
             Ok(_) | Err(Fault::Throttled) => {}

@@ -16,6 +16,7 @@ use crate::audit::{self, Event};
 use crate::chain::{self, Break, End, Head};
 use crate::chaining::{self, Untrue};
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::key;
 use crate::ports::{Level, Objects, World};
 use crate::request::Request;
@@ -300,7 +301,7 @@ impl<W: World> Search<'_, W> {
         let head = head_of(self.world, self.owner).await?;
         // A run that was cut off may have chained some without deleting them.
         let last = chaining::links(self.world, self.owner, head.end.page).await?;
-        let chained: BTreeSet<&str> = last.iter().map(|link| link.entry.id.as_str()).collect();
+        let chained: BTreeSet<&str> = in_order(last.iter().map(|link| link.entry.id.as_str()));
         let older = |name: &str| before.as_ref().is_none_or(|before| name < before.as_str());
         let mut reads = 0;
         for (name, metadata) in waiting.iter().rev() {

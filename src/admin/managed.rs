@@ -11,6 +11,7 @@ use super::save::{Context, held as held_back, tell_taken};
 use super::{account, batch};
 use crate::audit;
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::hot_desk;
 use crate::key::{self, Kind};
 use crate::levels::{Level, Levels};
@@ -1067,7 +1068,7 @@ impl Managed for Device {
 
     fn retire(next: &mut Stored<Self>) {
         // The generations stay, so that no token of the deleted device ever opens a new one.
-        let accounts = next.accounts().into_iter().cloned().collect();
+        let accounts = in_order(next.accounts().into_iter().cloned());
         next.state = DeviceState {
             access: next.state.access,
             former_accounts: accounts,

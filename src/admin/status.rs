@@ -14,6 +14,7 @@ use super::version::Pin;
 use crate::ami::{Contacts, Finding};
 use crate::diagnosis::{self, AccountFacts, Diagnosis, Facts, LineFacts};
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::key::{self, Kind};
 use crate::mac::Mac;
 use crate::ports::{Objects, World};
@@ -791,10 +792,8 @@ pub async fn all<W: World>(
         .r2()
         .list(&prefix, after.as_deref(), DEVICES_PER_CALL)
         .await?;
-    let mut devices: BTreeMap<&'static str, u32> = Stage::ALL
-        .into_iter()
-        .map(|stage| (stage.word(), 0))
-        .collect();
+    let mut devices: BTreeMap<&'static str, u32> =
+        in_order(Stage::ALL.map(|stage| (stage.word(), 0)));
     let mut known = Known::default();
     for entry in page
         .entries

@@ -12,6 +12,7 @@ use super::{body, device, no_parameters, parameters};
 use crate::audit::{self, Event};
 use crate::fault::Fault;
 use crate::finish;
+use crate::gather::in_order;
 use crate::key::Kind;
 use crate::mac::Mac;
 use crate::ports::World;
@@ -320,10 +321,8 @@ fn not_held() -> Problem {
 fn release(stored: &mut Stored<Device>, former: Option<Box<Pinned>>) {
     let Some(former) = former else { return };
     let lines = former.snapshot.device.lines.into_iter();
-    let left: BTreeSet<Id> = lines
-        .map(|line| line.account)
-        .filter(|account| !stored.has_account(account))
-        .collect();
+    let accounts = lines.map(|line| line.account);
+    let left: BTreeSet<Id> = in_order(accounts.filter(|account| !stored.has_account(account)));
     stored.state.former_accounts.extend(left);
     stored.state.left_over |= !stored.state.needs(&former.content);
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::breaker::Tombstones;
 use super::{Desired, Memory, Pushed};
+use crate::gather::in_order;
 use crate::text::{Id, Username};
 use crate::time::Timestamp;
 
@@ -132,7 +133,7 @@ impl Memory {
             }
         }
         // A name that another account takes over is not missed.
-        let names: BTreeSet<&Username> = self.wanted.values().map(|w| &w.username).collect();
+        let names: BTreeSet<&Username> = in_order(self.wanted.values().map(|w| &w.username));
         vanished.retain(|name| {
             self.pushed.contains_key(name)
                 && !tombstones.contains_key(name)
@@ -244,10 +245,10 @@ impl Memory {
     /// How many names are known at the PBX, deleted ones too.
     #[must_use]
     pub fn names(&self, tombstones: &Tombstones) -> u32 {
-        let names: BTreeSet<&Username> = (self.pushed.keys())
+        let names = (self.pushed.keys())
             .chain(self.wanted.values().map(|wanted| &wanted.username))
-            .chain(tombstones.keys())
-            .collect();
+            .chain(tombstones.keys());
+        let names: BTreeSet<&Username> = in_order(names);
         u32::try_from(names.len()).unwrap_or(u32::MAX)
     }
 

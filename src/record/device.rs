@@ -9,6 +9,7 @@ use super::tenant::{Drift, Networks, Places, Proof, Require, Tenant};
 use super::version::{Pinned, Version};
 use super::{Record, Stored};
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::key::Kind;
 use crate::keys::KeyId;
 use crate::secret::Secret;
@@ -432,9 +433,7 @@ impl Stored<Device> {
         let lines = self.record.lines.iter().chain(pinned);
         let session = self.state.session.iter();
         let lines = lines.map(|line| &line.account);
-        lines
-            .chain(session.map(|session| &session.account))
-            .collect()
+        in_order(lines.chain(session.map(|session| &session.account)))
     }
 
     /// Whether the phone is there and may have an account in its files.

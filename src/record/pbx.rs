@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Record;
 use super::settings::{Codec, Codecs, ExpiresSeconds};
+use crate::gather::in_order;
 use crate::key::Kind;
 use crate::secret::Secret;
 use crate::text::{HeaderName, Host, Id, PbxWord, Username, WebUrl};
@@ -221,11 +222,9 @@ impl Headers {
     /// The headers as one text, to be sealed: a JSON object.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let plain: BTreeMap<&str, &str> = self
-            .0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.reveal()))
-            .collect();
+        let headers = self.0.iter();
+        let plain: BTreeMap<&str, &str> =
+            in_order(headers.map(|(name, value)| (name.as_str(), value.reveal())));
         // Strings to strings: there is nothing that could fail.
         serde_json::to_string(&plain).unwrap_or_default()
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Record;
 use super::settings::{Locked, Settings};
+use crate::gather::in_order;
 use crate::key::Kind;
 use crate::rollout::templates::Templates;
 use crate::secret::Secret;
@@ -353,7 +354,7 @@ impl Tenant {
 }
 
 fn alarms() -> BTreeSet<Topic> {
-    [Topic::Alarms].into()
+    in_order([Topic::Alarms])
 }
 
 fn is_alarms(topics: &BTreeSet<Topic>) -> bool {
@@ -361,7 +362,7 @@ fn is_alarms(topics: &BTreeSet<Topic>) -> bool {
 }
 
 fn usual_proofs() -> BTreeSet<Proof> {
-    [Proof::Serial, Proof::Certificate, Proof::Key, Proof::Window].into()
+    in_order([Proof::Serial, Proof::Certificate, Proof::Key, Proof::Window])
 }
 
 fn is_anywhere(places: &Places) -> bool {

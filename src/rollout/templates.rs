@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Canaries, Canary, Counts, Stage, Stopped, Why};
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::keys::Keys;
 use crate::mac::Mac;
 use crate::ports::World;
@@ -50,9 +51,7 @@ pub struct Rollout {
 #[must_use]
 pub fn numbers() -> BTreeMap<VendorId, u32> {
     let numbers = VendorId::ALL.iter();
-    numbers
-        .map(|vendor| (*vendor, vendor.rules().templates()))
-        .collect()
+    in_order(numbers.map(|vendor| (*vendor, vendor.rules().templates())))
 }
 
 /// What [`super::place`] takes for the name of a roll-out of templates. No profile is called so.

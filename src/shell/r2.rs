@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use worker::{Bucket, Conditional, Include};
 
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::ports::{Object, ObjectEntry, Objects, Only, Page};
 use std::collections::BTreeMap;
 
@@ -91,7 +92,7 @@ impl Objects for Files {
             let metadata = object.custom_metadata().map_err(|e| fault(&e))?;
             entries.push(ObjectEntry {
                 key: object.key(),
-                metadata: metadata.into_iter().collect(),
+                metadata: in_order(metadata),
             });
         }
         let cursor = if page.truncated() {

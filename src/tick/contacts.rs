@@ -9,6 +9,7 @@ use super::{Run, tell};
 use crate::ami::{self, Action, Contacts};
 use crate::audit::{self, Event};
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::key;
 use crate::ports::{Level, Objects, Only, World};
 use crate::reconcile::Desired;
@@ -56,7 +57,7 @@ impl<W: World> Run<'_, W> {
         };
         let action = Action::show_contacts().ok_or(Fault::Broken("ami action"))?;
         let (status, body) = ami.act(&action, LIST_BYTES).await?;
-        let wanted: BTreeSet<_> = desired.iter().map(|desired| &desired.username).collect();
+        let wanted: BTreeSet<_> = in_order(desired.iter().map(|desired| &desired.username));
         let seen = ami::contacts(status, &body, &wanted, self.world.now())?;
         self.spend(1);
         let before = tell::contacts(self.world, id).await?.unwrap_or_default();

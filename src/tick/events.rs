@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Run;
 use crate::audit::{self, DIALTONE, Event};
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::key::Kind;
 use crate::mac::Mac;
 use crate::ports::World;
@@ -141,7 +142,7 @@ impl<W: World> Run<'_, W> {
         let Some(device) = device.map(|device| device.stored).filter(|d| d.alive()) else {
             return Ok(Some(shared));
         };
-        let lines: BTreeSet<&Id> = device.host().lines.iter().map(|l| &l.account).collect();
+        let lines: BTreeSet<&Id> = in_order(device.host().lines.iter().map(|l| &l.account));
         // The phone is registered as long as one of its lines is, also one at another PBX.
         // Another line that is told of now is told of with this one.
         let is_offline = |account: &Id| {

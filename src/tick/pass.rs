@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{PAGE, Run, RunSummary};
 use crate::fault::Fault;
 use crate::finish::{CHANGED_GONE, CHANGED_NAME, CHANGED_ROTATING, GONE_AT, Listed};
+use crate::gather::in_order;
 use crate::json;
 use crate::key::{self, Kind};
 use crate::ports::{Level, Mappings, ObjectEntry, Objects, Page, World};
@@ -132,13 +133,12 @@ impl<W: World> Run<'_, W> {
             .entries
             .into_iter()
             .filter(|entry| !entry.metadata.contains_key("gone"));
-        Ok(alive
-            .filter_map(|entry| {
-                let id = Id::try_from(key::last(&entry.key)).ok()?;
-                let tenant = entry.metadata.get("tenant");
-                Some((id, tenant.and_then(|t| Id::try_from(t.as_str()).ok())))
-            })
-            .collect())
+        let named = alive.filter_map(|entry| {
+            let id = Id::try_from(key::last(&entry.key)).ok()?;
+            let tenant = entry.metadata.get("tenant");
+            Some((id, tenant.and_then(|t| Id::try_from(t.as_str()).ok())))
+        });
+        Ok(in_order(named))
     }
 
     /// The next part of the list of accounts, and where the pass is then; what went wrong, if

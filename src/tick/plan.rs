@@ -3,6 +3,7 @@
 use super::backoff::Failing;
 use super::{Ari, Common, Run, Seen, last_run};
 use crate::fault::Fault;
+use crate::gather::in_order;
 use crate::key::{self, Kind};
 use crate::ports::{Objects, World};
 use crate::reconcile::breaker::Tombstones;
@@ -72,7 +73,7 @@ pub async fn plan<W: World>(world: &W, id: &Id, stored: &Stored<Pbx>) -> Result<
         complete: before.followed_since.0 > 0 && completed >= before.followed_since,
         tombstones: &tombstones,
         at_tenant: common.at_tenant(&stored.record.tenant),
-        lost_elsewhere: common.lost_elsewhere(id, &gone.collect()),
+        lost_elsewhere: common.lost_elsewhere(id, &in_order(gone)),
         before: &before.report.breaker,
         round: &before.round,
         checks: CHECKS_OF_PBX,
